@@ -1,0 +1,228 @@
+"""Keys: made, kept in files, named by a digest of their public half, and used for exactly one thing each.
+
+Signing keys are Ed25519 (RFC 8032). Sealing keys receive content keys by HPKE (RFC 9180), with one of two key encapsulation
+mechanisms: ``mlkem768-x25519`` (KEM 0x647A, the hybrid of draft-ietf-hpke-pq) or ``x25519`` (KEM 0x0020); KDF HKDF-SHA256, AEAD
+AES-256-GCM. The storage key wraps content keys at rest (AES key wrap, RFC 3394), so that a sealing key can be rotated out and
+destroyed while what was received under it stays readable to its owner.
+
+This module and :mod:`relay.seal` are the only ones that touch cryptography. All primitives come from ``cryptography``. Private
+keys live in PEM files (PKCS 8; a hybrid key is two blocks, ML-KEM-768 first) and are never logged or stored elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hpke, keywrap, serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, mlkem, x25519
+
+from relay.errors import Misconfigured
+
+SealingAlgorithm = Literal["mlkem768-x25519", "x25519"]
+SIGNING_ALGORITHM = "ed25519"
+CONTENT_KEY_BYTES = 32
+
+_MLKEM_PUBLIC_BYTES = 1184
+_PEM_BLOCK = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----.+?-----END [A-Z0-9 ]+-----\n?", re.DOTALL)
+
+_SealingPrivate = hpke.MLKEM768X25519PrivateKey | x25519.X25519PrivateKey
+_SealingPublic = hpke.MLKEM768X25519PublicKey | x25519.X25519PublicKey
+
+
+def key_id(algorithm: str, public: bytes) -> str:
+    """Return the name of a public key: 32 hex digits of SHA-256 over its algorithm, a zero byte and its raw bytes."""
+    return hashlib.sha256(algorithm.encode() + b"\0" + public).hexdigest()[:32]
+
+
+class SigningKey:
+    """An Ed25519 private key and its name."""
+
+    def __init__(self, private: ed25519.Ed25519PrivateKey) -> None:
+        self._private = private
+        self.public = private.public_key().public_bytes_raw()
+        self.id = key_id(SIGNING_ALGORITHM, self.public)
+
+    @classmethod
+    def generate(cls) -> SigningKey:
+        """Make a new key."""
+        return cls(ed25519.Ed25519PrivateKey.generate())
+
+    @classmethod
+    def load(cls, path: Path) -> SigningKey:
+        """Read a key from a PEM file; raise ``Misconfigured`` when it is missing or of another kind."""
+        private = _load_blocks(path)[0]
+        if not isinstance(private, ed25519.Ed25519PrivateKey):
+            raise Misconfigured("bad-key-file", f"{path} does not hold an Ed25519 private key.")
+        return cls(private)
+
+    def save(self, path: Path) -> None:
+        """Write the key to a new PEM file that only its owner can read."""
+        write_private(path, _pem(self._private))
+
+    def sign(self, prefix: bytes, data: bytes) -> bytes:
+        """Return the 64-byte signature over ``prefix`` (which names the purpose) and ``data``."""
+        return self._private.sign(prefix + data)
+
+
+class VerifyKey:
+    """The public half of a signing key."""
+
+    def __init__(self, public: bytes) -> None:
+        self._public = ed25519.Ed25519PublicKey.from_public_bytes(public)
+        self.id = key_id(SIGNING_ALGORITHM, public)
+
+    def verifies(self, signature: bytes, prefix: bytes, data: bytes) -> bool:
+        """Return whether the signature over ``prefix`` and ``data`` was made with this key."""
+        try:
+            self._public.verify(signature, prefix + data)
+        except InvalidSignature:
+            return False
+        return True
+
+
+class SealingKey:
+    """A private key that opens content keys sealed to its owner."""
+
+    def __init__(self, algorithm: SealingAlgorithm, parts: tuple[bytes, ...]) -> None:
+        self.algorithm: SealingAlgorithm = algorithm
+        self._parts = parts
+        self._private, self.public = _sealing_from_parts(algorithm, parts)
+        self.id = key_id(algorithm, self.public)
+
+    @classmethod
+    def generate(cls, algorithm: SealingAlgorithm = "mlkem768-x25519") -> SealingKey:
+        """Make a new key."""
+        classic = x25519.X25519PrivateKey.generate().private_bytes_raw()
+        if algorithm == "x25519":
+            return cls(algorithm, (classic,))
+        return cls(algorithm, (mlkem.MLKEM768PrivateKey.generate().private_bytes_raw(), classic))
+
+    @classmethod
+    def load(cls, path: Path) -> SealingKey:
+        """Read a key from a PEM file; raise ``Misconfigured`` when it is missing or of another kind."""
+        match _load_blocks(path):
+            case [x25519.X25519PrivateKey() as classic]:
+                return cls("x25519", (classic.private_bytes_raw(),))
+            case [mlkem.MLKEM768PrivateKey() as lattice, x25519.X25519PrivateKey() as classic]:
+                return cls("mlkem768-x25519", (lattice.private_bytes_raw(), classic.private_bytes_raw()))
+            case _:
+                raise Misconfigured("bad-key-file", f"{path} holds neither an X25519 nor an ML-KEM-768 and X25519 key.")
+
+    def save(self, path: Path) -> None:
+        """Write the key to a new PEM file that only its owner can read."""
+        blocks = [_pem(x25519.X25519PrivateKey.from_private_bytes(self._parts[-1]))]
+        if self.algorithm == "mlkem768-x25519":
+            blocks.insert(0, _pem(mlkem.MLKEM768PrivateKey.from_seed_bytes(self._parts[0])))
+        write_private(path, b"".join(blocks))
+
+    def unwrap(self, wrapped: bytes, info: bytes) -> bytes | None:
+        """Return the content key sealed to this key under ``info``, or None when it does not open."""
+        try:
+            return _suite(self.algorithm).decrypt(wrapped, self._private, info=info)
+        except (InvalidTag, ValueError):
+            return None
+
+
+class RecipientKey:
+    """The public half of a sealing key."""
+
+    def __init__(self, algorithm: SealingAlgorithm, public: bytes) -> None:
+        self.algorithm: SealingAlgorithm = algorithm
+        self.id = key_id(algorithm, public)
+        self._public: _SealingPublic
+        if algorithm == "x25519":
+            self._public = x25519.X25519PublicKey.from_public_bytes(public)
+        else:
+            self._public = hpke.MLKEM768X25519PublicKey(
+                mlkem.MLKEM768PublicKey.from_public_bytes(public[:_MLKEM_PUBLIC_BYTES]),
+                x25519.X25519PublicKey.from_public_bytes(public[_MLKEM_PUBLIC_BYTES:]),
+            )
+
+    def wrap(self, content_key: bytes, info: bytes) -> bytes:
+        """Return the content key sealed to this key's owner; it opens only under the same ``info``."""
+        return _suite(self.algorithm).encrypt(content_key, self._public, info=info)
+
+
+class StorageKey:
+    """The local key under which content keys rest in the store."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+
+    @classmethod
+    def generate(cls) -> StorageKey:
+        """Make a new key."""
+        return cls(os.urandom(CONTENT_KEY_BYTES))
+
+    @classmethod
+    def load(cls, path: Path) -> StorageKey:
+        """Read a key from a file of base64; raise ``Misconfigured`` when it is missing or has another length."""
+        raw = base64.b64decode(_read(path), validate=False)
+        if len(raw) != CONTENT_KEY_BYTES:
+            raise Misconfigured("bad-key-file", f"{path} does not hold 32 bytes in base64.")
+        return cls(raw)
+
+    def save(self, path: Path) -> None:
+        """Write the key to a new file that only its owner can read."""
+        write_private(path, base64.b64encode(self._raw) + b"\n")
+
+    def wrap(self, content_key: bytes) -> bytes:
+        """Return the content key as it may rest in the store (40 bytes)."""
+        return keywrap.aes_key_wrap(self._raw, content_key)
+
+    def unwrap(self, wrapped: bytes) -> bytes:
+        """Return the content key; raise ``Misconfigured`` when it was wrapped under another storage key."""
+        try:
+            return keywrap.aes_key_unwrap(self._raw, wrapped)
+        except keywrap.InvalidUnwrap:
+            raise Misconfigured("wrong-storage-key", "The store was written under another storage key.") from None
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a new file with mode 0600; raise ``FileExistsError`` rather than replace one."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Misconfigured("bad-key-file", f"The key file {path} can't be read: {error.strerror}.") from error
+
+
+def _load_blocks(path: Path) -> list[object]:
+    try:
+        blocks = [serialization.load_pem_private_key(block, None) for block in _PEM_BLOCK.findall(_read(path))]
+    except (ValueError, TypeError) as error:
+        raise Misconfigured("bad-key-file", f"{path} is not a PEM file of private keys.") from error
+    return list(blocks) or [None]
+
+
+def _pem(private: ed25519.Ed25519PrivateKey | x25519.X25519PrivateKey | mlkem.MLKEM768PrivateKey) -> bytes:
+    return private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _sealing_from_parts(algorithm: SealingAlgorithm, parts: tuple[bytes, ...]) -> tuple[_SealingPrivate, bytes]:
+    classic = x25519.X25519PrivateKey.from_private_bytes(parts[-1])
+    classic_public = classic.public_key().public_bytes_raw()
+    if algorithm == "x25519":
+        return classic, classic_public
+    lattice = mlkem.MLKEM768PrivateKey.from_seed_bytes(parts[0])
+    return hpke.MLKEM768X25519PrivateKey(lattice, classic), lattice.public_key().public_bytes_raw() + classic_public
+
+
+@cache
+def _suite(algorithm: SealingAlgorithm) -> hpke.Suite:
+    kem = hpke.KEM.MLKEM768_X25519 if algorithm == "mlkem768-x25519" else hpke.KEM.X25519
+    return hpke.Suite(kem, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
