@@ -1,0 +1,43 @@
+"""Crime types: the closed, hierarchical list that messages are routed and entitlements are granted by.
+
+A code is dotted: ``drugs.cocaine`` is a kind of ``drugs``. The list (``crime_types.json`` beside this file, with
+labels in English, French, Spanish and Arabic) carries a version. An entitlement to a code covers everything below it;
+``*`` covers all. The reverse does not hold: who is entitled to ``drugs.cocaine`` does not get what is only marked
+``drugs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from relay.codes.lists import read_data
+
+ALL_CRIME_TYPES = "*"
+LANGUAGES = ("en", "fr", "es", "ar")
+
+_data = read_data("crime_types.json")
+CRIME_TYPES_VERSION: str = _data["version"]
+CRIME_TYPE_LABELS: Mapping[str, Mapping[str, str]] = MappingProxyType(_data["codes"])
+CRIME_TYPES: tuple[str, ...] = tuple(CRIME_TYPE_LABELS)
+
+
+def is_crime_type(code: str) -> bool:
+    """Return whether the list has this code (``*`` is no crime type)."""
+    return code in CRIME_TYPE_LABELS
+
+
+def covers_crime_type(entitled: str, actual: str) -> bool:
+    """Return whether an entitlement to one code covers another: the same, one above it, or ``*``."""
+    return entitled in (actual, ALL_CRIME_TYPES) or actual.startswith(entitled + ".")
+
+
+def crime_family(code: str) -> str:
+    """Return the first level of a crime type: ``drugs`` of ``drugs.cocaine``."""
+    return code.partition(".")[0]
+
+
+def crime_type_label(code: str, language: str = "en") -> str:
+    """Return a code's label in a language, in English where the list has no other."""
+    labels = CRIME_TYPE_LABELS[code]
+    return labels.get(language, labels["en"])

@@ -1,0 +1,124 @@
+"""The building blocks several kinds share: places, quantities, conveyances, commodities, persons, links.
+
+A block requires only what makes it mean anything (a place its country, a commodity its description); the rest is the
+full tier. A block that contradicts itself is refused here: a UN/LOCODE of another country, a net weight above the
+gross weight.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from relay.messages.base import Part
+from relay.messages.details import Details
+from relay.messages.identifiers import Container, Hs, Imo, Locode, Mmsi, Packaging, Vin
+from relay.messages.types import (
+    Amount,
+    CaseNumber,
+    CentreId,
+    Count,
+    Country,
+    Currency,
+    Distinct,
+    Label,
+    Line,
+    Moment,
+    TransportMode,
+    Unit,
+    listed,
+    refusal,
+)
+
+
+class Place(Part):
+    """A place on a route or of an event."""
+
+    country: Country = Field(description="country, ISO 3166-1 alpha-2")
+    locode: Locode | None = Field(default=None, description="UN/LOCODE of the place; its country agrees")
+    name: Label | None = Field(default=None, description="name of the place")
+    at: Moment | None = Field(default=None, description="when the goods or conveyance were or are expected there")
+
+    @model_validator(mode="after")
+    def _one_country(self) -> Self:
+        if self.locode and not self.locode.startswith(self.country):
+            raise refusal("contradiction", "the UN/LOCODE is of another country than the place")
+        return self
+
+
+class Route(Part):
+    """Where goods came from, through and to."""
+
+    departure: Place | None = Field(default=None, description="place of departure")
+    transit: tuple[Place, ...] = Field(default=(), max_length=32, description="places of transit, in order")
+    destination: Place | None = Field(default=None, description="place of destination")
+
+
+class Quantity(Part):
+    """An amount with its unit."""
+
+    amount: Amount = Field(description="amount, in the unit beside it")
+    unit: Unit = Field(description="UN/ECE Recommendation 20 unit, such as KGM (kilograms) or C62 (pieces)")
+
+
+class Money(Part):
+    """An amount of money."""
+
+    amount: Amount = Field(description="amount, in units of the currency beside it")
+    currency: Currency = Field(description="ISO 4217 currency")
+
+
+class Conveyance(Part):
+    """A means of transport and what identifies it."""
+
+    mode: TransportMode = Field(description="UN/ECE Recommendation 19 mode: 1 maritime, 3 road, 4 air, ...")
+    name: Label | None = Field(default=None, description="name of the vessel or vehicle")
+    imo: Imo | None = Field(default=None, description="IMO ship number, 7 digits")
+    mmsi: Mmsi | None = Field(default=None, description="maritime mobile service identity, 9 digits")
+    vin: Vin | None = Field(default=None, description="vehicle identification number, 17 characters")
+    registration: Label | None = Field(default=None, description="registration plate or aircraft registration")
+    journey: Label | None = Field(default=None, description="flight, voyage or train number")
+    flag: Country | None = Field(default=None, description="flag or country of registration, ISO 3166-1 alpha-2")
+    operator: Label | None = Field(default=None, description="carrier or operator")
+    containers: Annotated[tuple[Container, ...], Distinct] = Field(
+        default=(), max_length=100, description="ISO 6346 container numbers"
+    )
+
+
+class Commodity(Part):
+    """Goods: what they are, how many, and what they were declared as."""
+
+    description: Line = Field(description="what the goods are, in words")
+    hs: Hs | None = Field(default=None, description="Harmonised System code, 6 digits")
+    quantity: Quantity | None = Field(default=None, description="how much")
+    packages: Count | None = Field(default=None, description="number of packages")
+    packaging: Packaging | None = Field(default=None, description="UN/ECE Recommendation 21 package type")
+    declared_as: Line | None = Field(default=None, description="what the goods were declared as")
+    value: Money | None = Field(default=None, description="estimated value")
+    origin_country: Country | None = Field(default=None, description="country of origin, ISO 3166-1 alpha-2")
+    details: Details | None = Field(default=None, description="typed details of the goods, by family")
+
+
+class SeizedCommodity(Commodity):
+    """Goods that were seized: their quantity is known."""
+
+    quantity: Quantity = Field(description="how much was seized")
+
+
+class PersonGroup(Part):
+    """Persons involved, counted and not named."""
+
+    count: Count = Field(description="number of persons")
+    role: Annotated[str, listed("person_roles")] | None = Field(default=None, description="what they had to do with it")
+    nationality: Country | None = Field(default=None, description="nationality, ISO 3166-1 alpha-2")
+    age_band: Annotated[str, listed("age_bands")] | None = Field(default=None, description="age in full years")
+
+
+class Link(Part):
+    """Another case linked to this one."""
+
+    relation: Annotated[str, listed("link_relations")] = Field(description="how the cases are linked")
+    case_number: CaseNumber = Field(description="case number of the other case, as its holder writes it")
+    holder: CentreId | None = Field(default=None, description="id of the centre that holds the other case")
+    note: Line | None = Field(default=None, description="what links them, in words")
