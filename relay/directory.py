@@ -86,6 +86,7 @@ class Member(_Record):
     name: str
     organisation: str
     seat: str
+    country: str | None = Field(default=None, description="ISO 3166-1 alpha-2; null for an international organisation")
     time_zone: str
     contact: Contact
     status: Literal["active", "suspended"] = "active"
@@ -202,9 +203,7 @@ def read_root(raw: bytes, network: str) -> Root:
         raise Misconfigured("bad-root", f"The root file is not valid: {_first(error)}") from error
 
 
-def read_directory(
-    raw: bytes, signatures: bytes, root: Root, network: str, now: datetime, *, held: int = 0
-) -> Directory:
+def read_directory(raw: bytes, signatures: bytes, root: Root, network: str, now: datetime, *, held: int = 0) -> Directory:
     """Return the directory once every authority's signature over exactly these bytes is verified.
 
     ``held`` is the version already in force; a lower one is refused as ``directory-rollback``.
@@ -229,7 +228,8 @@ def _check_signed(raw: bytes, signatures: tuple[Signature, ...], root: Root) -> 
     missing = [authority.id for authority in root.authorities if not _has_signed(authority, raw, signatures)]
     if missing:
         raise Misconfigured(
-            "directory-unsigned", f"The directory has no valid signature of {', '.join(missing)}; all authorities must sign."
+            "directory-unsigned",
+            f"The directory has no valid signature of {', '.join(missing)}; all authorities must sign.",
         )
 
 

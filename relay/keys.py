@@ -208,9 +208,7 @@ def _load_blocks(path: Path) -> list[object]:
 
 
 def _pem(private: ed25519.Ed25519PrivateKey | x25519.X25519PrivateKey | mlkem.MLKEM768PrivateKey) -> bytes:
-    return private.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    return private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
 def _sealing_from_parts(algorithm: SealingAlgorithm, parts: tuple[bytes, ...]) -> tuple[_SealingPrivate, bytes]:

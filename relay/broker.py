@@ -1,0 +1,219 @@
+"""The node's way to RabbitMQ: one connection that publishes, one that consumes, and a supervisor that rebuilds both.
+
+This is the only module that imports aio-pika. It promises three things: :meth:`Broker.publish` returns only after the broker's
+confirm and raises ``BrokerTrouble`` otherwise, whatever happened; a delivery is handed to one callback in the order of its queue and
+acknowledged only by :meth:`Broker.ack`; nothing is ever declared (the topology is the operator's, see :mod:`relay.topology`).
+When a queue or an exchange is missing the supervisor says which and how to mend it, and tries again by itself.
+
+Codes raised: ``broker-unreachable``, ``broker-refused``, ``topology-missing``, ``not-confirmed``, ``unroutable``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import uuid4
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage, FieldValue
+from aio_pika.exceptions import (
+    AMQPError,
+    AuthenticationError,
+    ChannelNotFoundEntity,
+    ProbableAuthenticationError,
+    PublishError,
+)
+from tenacity import wait_random_exponential
+from yarl import URL
+
+from relay.errors import BrokerTrouble
+from relay.log import Event, Log
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 10
+STEP_SECONDS = 10
+CLOSE_SECONDS = 2
+RECONNECT = wait_random_exponential(multiplier=0.25, max=15)
+
+_REFUSED = (AuthenticationError, ProbableAuthenticationError)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerPlan:
+    """What a node uses of its broker: the exchange it writes, and per lane the queue it reads and how much it takes ahead."""
+
+    url: str
+    password: str
+    exchange: str
+    queues: tuple[tuple[str, str], ...]
+    prefetch: int
+    confirm_seconds: float
+    heartbeat_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An envelope as the broker handed it over; nothing of it is trusted."""
+
+    lane: str
+    raw: bytes
+    routing_key: str
+    redelivered: bool
+    message: AbstractIncomingMessage
+
+
+class _Attempts:
+    """What tenacity's waits look at: how often we tried."""
+
+    attempt_number = 0
+
+
+class Broker:
+    """A supervised connection to the broker; ``connected`` is set while it can publish and consume."""
+
+    def __init__(self, plan: BrokerPlan, log: Log) -> None:
+        self.connected = asyncio.Event()
+        self.trouble: BrokerTrouble | None = BrokerTrouble("broker-unreachable", "The broker was not reached yet.")
+        self._plan = plan
+        self._log = log
+        self._exchange: AbstractExchange | None = None
+        self._lost = asyncio.Event()
+        self._consuming: list[tuple[AbstractChannel, str, str]] = []
+
+    async def run(self, deliver: Callable[[Delivery], None]) -> None:
+        """Keep the broker connected until cancelled, handing every delivery to ``deliver``."""
+        attempts = _Attempts()
+        while True:
+            try:
+                async with contextlib.AsyncExitStack() as stack:
+                    await self._connect(stack, deliver)
+                    attempts.attempt_number = 0
+                    await self._lost.wait()
+                    self._note(BrokerTrouble("broker-unreachable", "The connection to the broker was lost."))
+            except (AMQPError, OSError, TimeoutError, RuntimeError, BrokerTrouble) as error:
+                self._note(_trouble(error, self._plan))
+            finally:
+                self.connected.clear()
+                self._exchange = None
+            attempts.attempt_number += 1
+            await asyncio.sleep(RECONNECT(attempts))  # type: ignore[arg-type]  # it reads attempt_number alone
+
+    async def publish(self, keys: Sequence[str], raw: bytes) -> None:
+        """Publish an envelope under its routing keys; return after the broker's confirm."""
+        exchange = self._exchange
+        if exchange is None:
+            raise self.trouble or BrokerTrouble("broker-unreachable", "The broker is not connected.")
+        message = aio_pika.Message(
+            raw,
+            headers={"CC": list(keys[1:])} if len(keys) > 1 else None,
+            message_id=uuid4().hex,  # of this attempt: two in flight under one id would swap their outcomes
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        )
+        try:
+            async with asyncio.timeout(self._plan.confirm_seconds):
+                await exchange.publish(message, keys[0], mandatory=True)
+        except PublishError as error:
+            raise BrokerTrouble("unroutable", f"The broker has no queue for {keys[0]}.") from error
+        except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
+            self._lost.set()
+            raise BrokerTrouble("not-confirmed", f"The broker did not confirm an envelope: {error!r}.") from error
+        except asyncio.CancelledError:
+            # A frozen broker's closing connection surfaces as a cancellation nobody asked for.
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            self._lost.set()
+            raise BrokerTrouble("not-confirmed", "The connection closed before the broker confirmed.") from None
+
+    async def ack(self, deliveries: Iterable[Delivery]) -> None:
+        """Acknowledge deliveries, all that came before them on their lanes included.
+
+        An acknowledgement that fails is no trouble: the broker delivers again, and the store knows the copy.
+        """
+        last = {id(delivery.message.channel): delivery for delivery in deliveries}
+        for delivery in last.values():
+            with contextlib.suppress(AMQPError, OSError, TimeoutError, RuntimeError):
+                async with asyncio.timeout(STEP_SECONDS):
+                    await delivery.message.ack(multiple=True)
+
+    async def stop_consuming(self) -> None:
+        """Ask for no further deliveries; what was handed over may still be acknowledged."""
+        for channel, queue, tag in self._consuming:
+            with contextlib.suppress(AMQPError, OSError, TimeoutError, RuntimeError):
+                async with asyncio.timeout(STEP_SECONDS):
+                    await (await channel.get_queue(queue, ensure=False)).cancel(tag)
+        self._consuming = []
+
+    async def _connect(self, stack: contextlib.AsyncExitStack, deliver: Callable[[Delivery], None]) -> None:
+        self._lost = lost = asyncio.Event()
+        self._consuming = []
+        publishing = await self._open(stack, lost, "publish")
+        channel = await publishing.channel(publisher_confirms=True, on_return_raises=True)
+        channel.close_callbacks.add(lambda *_: lost.set())
+        exchange = await _within(channel.get_exchange(self._plan.exchange, ensure=True))
+        consuming = await self._open(stack, lost, "consume")
+        for lane, queue in self._plan.queues:
+            await self._consume(consuming, lane, queue, deliver, lost)
+        self._exchange = exchange
+        self.trouble = None
+        self.connected.set()
+        self._log.info(Event.BROKER_CONNECTED, queues=len(self._plan.queues))
+
+    async def _open(self, stack: contextlib.AsyncExitStack, lost: asyncio.Event, purpose: str) -> AbstractConnection:
+        url = URL(self._plan.url).with_password(self._plan.password)
+        url = url.update_query(heartbeat=self._plan.heartbeat_seconds)
+        properties: dict[str, FieldValue] = {"connection_name": f"{self._plan.exchange} {purpose}"}
+        connection = await aio_pika.connect(url, timeout=CONNECT_SECONDS, client_properties=properties)
+        stack.push_async_callback(_close, connection)
+        connection.close_callbacks.add(lambda *_: lost.set())
+        return connection
+
+    async def _consume(
+        self,
+        connection: AbstractConnection,
+        lane: str,
+        queue_name: str,
+        deliver: Callable[[Delivery], None],
+        lost: asyncio.Event,
+    ) -> None:
+        channel = await connection.channel(publisher_confirms=False)
+        channel.close_callbacks.add(lambda *_: lost.set())
+        await _within(channel.set_qos(prefetch_count=self._plan.prefetch))
+        queue = await _within(channel.get_queue(queue_name, ensure=True))
+
+        async def on_message(message: AbstractIncomingMessage) -> None:
+            deliver(Delivery(lane, message.body, message.routing_key or "", bool(message.redelivered), message))
+
+        tag = await _within(queue.consume(on_message))
+        self._consuming.append((channel, queue_name, tag))
+
+    def _note(self, trouble: BrokerTrouble) -> None:
+        event = Event.TOPOLOGY_MISSING if trouble.code == "topology-missing" else Event.BROKER_LOST
+        self._log.warning(event, code=trouble.code, detail=trouble.detail)
+        self.trouble = trouble
+
+
+async def _within(step: Awaitable[T]) -> T:
+    async with asyncio.timeout(STEP_SECONDS):
+        return await step
+
+
+async def _close(connection: AbstractConnection) -> None:
+    with contextlib.suppress(AMQPError, OSError, TimeoutError, RuntimeError, asyncio.CancelledError):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await connection.close()
+
+
+def _trouble(error: Exception, plan: BrokerPlan) -> BrokerTrouble:
+    where = URL(plan.url).with_user(None)
+    if isinstance(error, BrokerTrouble):
+        return error
+    if isinstance(error, ChannelNotFoundEntity):
+        sentence = f"The broker lacks something: {error}. Its operator mends that with `relay broker apply`."
+        return BrokerTrouble("topology-missing", sentence)
+    if isinstance(error, _REFUSED) or "ACCESS_REFUSED" in str(error):
+        return BrokerTrouble("broker-refused", f"The broker at {where} refuses this centre's account: {error}.")
+    return BrokerTrouble("broker-unreachable", f"The broker at {where} can't be reached: {error!r}.")

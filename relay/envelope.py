@@ -1,0 +1,217 @@
+"""The envelope: one byte string on the wire, a signed header and one ciphertext per message.
+
+Layout (integers are big-endian; ``docs/reference/wire-format.md`` is the specification)::
+
+    0        4      magic "ICR1"
+    4        4      C, the length of the core
+    8        C      core: one compact JSON object, UTF-8          (class Core)
+    8+C             per recipient, in the core's order: 2 bytes length, the content key wrapped for it
+                    per message, in the core's order: 32 bytes, SHA-256 of its ciphertext
+    S       64      Ed25519 signature over PREFIX(type) and bytes 0..S
+    S+64            per message, in the core's order: 4 bytes length, ciphertext (length 0: purged, at rest only)
+
+This module knows the bytes and nothing of keys: :func:`parse` raises ``NotAuthentic`` for whatever is not exactly this form,
+:mod:`relay.seal` verifies and opens. Times are milliseconds since the Unix epoch. A receipt, mark, nack or other control envelope
+has the same form with one body in place of messages, and its number where a batch has a sequence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import jiter
+import uuid_utils
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from relay.errors import NotAuthentic
+from relay.keys import SealingAlgorithm
+
+MAGIC = b"ICR1"
+MAX_MESSAGES = 64
+MAX_ENVELOPE_BYTES = 16 * 1024 * 1024
+MAX_CORE_BYTES = 256 * 1024
+SIGNATURE_BYTES = 64
+DIGEST_BYTES = 32
+
+EnvelopeType = Literal["batch", "receipt", "mark", "nack"]
+
+_Id = Annotated[str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
+_Centre = Annotated[str, Field(pattern=r"^[A-Z0-9-]{2,17}$")]
+_KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Number = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Recipient(_Part):
+    """A recipient, the key and suite its content key is wrapped with, and the sequences its messages have."""
+
+    centre: _Centre
+    key: _KeyId
+    suite: SealingAlgorithm
+    first: _Number
+    last: _Number
+
+
+class Item(_Part):
+    """A message as the header names it; ``deadline`` 0 means none (control envelopes)."""
+
+    id: _Id
+    commitment: _Digest
+    deadline: _Number
+
+
+class Core(_Part):
+    """What the signature covers first, and what every wrap and ciphertext is bound to."""
+
+    version: Literal[1]
+    network: _Digest
+    type: EnvelopeType
+    id: _Id
+    origin: _Centre
+    key: _KeyId
+    epoch: _Number
+    lane: Annotated[str, Field(pattern=r"^[a-z]{3,16}$")]
+    to: Annotated[tuple[Recipient, ...], Field(min_length=1, max_length=1024)]
+    messages: Annotated[tuple[Item, ...], Field(min_length=1, max_length=MAX_MESSAGES)]
+    directory: _Number
+    time: _Number
+
+    def recipient(self, centre: str) -> Recipient | None:
+        """Return the entry of this centre, or None when the envelope does not name it."""
+        return next((recipient for recipient in self.to if recipient.centre == centre), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A parsed envelope; nothing in it is verified yet."""
+
+    core: Core
+    core_bytes: bytes
+    wraps: tuple[bytes, ...]
+    digests: tuple[bytes, ...]
+    header: bytes
+    ciphertexts: tuple[bytes, ...]
+
+    @property
+    def signed(self) -> bytes:
+        """The bytes that the signature covers (after its prefix)."""
+        return self.header[:-SIGNATURE_BYTES]
+
+    @property
+    def signature(self) -> bytes:
+        """The 64 bytes of the Ed25519 signature."""
+        return self.header[-SIGNATURE_BYTES:]
+
+    @property
+    def body(self) -> bytes:
+        """Everything behind the header."""
+        return join_ciphertexts(self.ciphertexts)
+
+    def intact(self, index: int) -> bool:
+        """Return whether the ciphertext at this index is the one that was signed."""
+        return hashlib.sha256(self.ciphertexts[index]).digest() == self.digests[index]
+
+
+def new_id() -> str:
+    """Return a new UUIDv7 (RFC 9562) in its canonical text form."""
+    return str(uuid_utils.uuid7())
+
+
+def signature_prefix(envelope_type: str) -> bytes:
+    """Return what is signed in front of an envelope of this type, so that no signature serves two purposes."""
+    return b"intercentre-relay/1 envelope " + envelope_type.encode() + b"\0"
+
+
+def encode_core(core: Core) -> bytes:
+    """Return a core as the compact JSON that is signed."""
+    return json.dumps(core.model_dump(), separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def encode_signed(core_bytes: bytes, wraps: Sequence[bytes], digests: Sequence[bytes]) -> bytes:
+    """Return the header's bytes up to its signature."""
+    parts = [MAGIC, struct.pack(">I", len(core_bytes)), core_bytes]
+    for wrap in wraps:
+        parts += (struct.pack(">H", len(wrap)), wrap)
+    return b"".join((*parts, *digests))
+
+
+def join_ciphertexts(ciphertexts: Sequence[bytes]) -> bytes:
+    """Return the ciphertexts, each behind its length, as they follow the header."""
+    return b"".join(part for ciphertext in ciphertexts for part in (struct.pack(">I", len(ciphertext)), ciphertext))
+
+
+def parse(raw: bytes) -> Envelope:
+    """Return the envelope that these bytes are; anything else raises ``NotAuthentic``."""
+    if len(raw) > MAX_ENVELOPE_BYTES:
+        raise NotAuthentic("not-an-envelope", f"The envelope has {len(raw)} bytes, more than {MAX_ENVELOPE_BYTES}.")
+    reader = _Reader(raw)
+    if reader.take(4) != MAGIC:
+        raise NotAuthentic("not-an-envelope", "The bytes do not begin as an envelope does.")
+    core_length = reader.number(4)
+    if core_length > MAX_CORE_BYTES:
+        raise NotAuthentic("not-an-envelope", f"The core claims {core_length} bytes, more than {MAX_CORE_BYTES}.")
+    core_bytes = reader.take(core_length)
+    core = _parse_core(core_bytes)
+    wraps = tuple(reader.take(reader.number(2)) for _ in core.to)
+    digests = tuple(reader.take(DIGEST_BYTES) for _ in core.messages)
+    reader.take(SIGNATURE_BYTES)
+    header = raw[: reader.at]
+    ciphertexts = tuple(reader.take(reader.number(4)) for _ in core.messages)
+    reader.end()
+    return Envelope(core, core_bytes, wraps, digests, header, ciphertexts)
+
+
+def read_core(header: bytes) -> Core:
+    """Return the core of a header that this node itself has parsed or sealed before."""
+    return Core.model_validate_json(header[8 : 8 + int.from_bytes(header[4:8], "big")])
+
+
+def _parse_core(core_bytes: bytes) -> Core:
+    try:
+        jiter.from_json(core_bytes, catch_duplicate_keys=True, allow_inf_nan=False)
+        core = Core.model_validate_json(core_bytes)
+    except (ValueError, ValidationError) as error:
+        raise NotAuthentic("not-an-envelope", "The core of the envelope is not of its form.") from error
+    _check_core(core)
+    return core
+
+
+def _check_core(core: Core) -> None:
+    if len({recipient.centre for recipient in core.to}) != len(core.to):
+        raise NotAuthentic("not-an-envelope", "The envelope names a recipient twice.")
+    if len({item.id for item in core.messages}) != len(core.messages):
+        raise NotAuthentic("not-an-envelope", "The envelope names a message twice.")
+    if any(recipient.last - recipient.first + 1 != len(core.messages) for recipient in core.to):
+        raise NotAuthentic("not-an-envelope", "A recipient's sequences do not count the messages.")
+
+
+class _Reader:
+    """Takes bytes from the front; running out of them raises ``NotAuthentic``."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self.at = 0
+
+    def take(self, count: int) -> bytes:
+        end = self.at + count
+        if end > len(self._raw):
+            raise NotAuthentic("not-an-envelope", "The envelope ends too early.")
+        taken = self._raw[self.at : end]
+        self.at = end
+        return taken
+
+    def number(self, count: int) -> int:
+        return int.from_bytes(self.take(count), "big")
+
+    def end(self) -> None:
+        if self.at != len(self._raw):
+            raise NotAuthentic("not-an-envelope", "Bytes follow the end of the envelope.")

@@ -1,0 +1,134 @@
+"""Handover: from the inbox to the centre's own system, and the system's word that it has it.
+
+:meth:`Handover.take` gives out the oldest unacknowledged messages of the highest precedence, byte for byte as their origin's system
+submitted them; what was given and not acknowledged is given again. A message's deadline is judged when it is first given out and never
+after. :meth:`Handover.acknowledge` commits ``delivered`` and the receipt for the origins in one transaction, and is idempotent: the
+message's id is the delivery id by which a system recognises a copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import Connection
+
+from relay import seal
+from relay.audit import AuditStep
+from relay.centre import Centre
+from relay.control import Control, statements
+from relay.envelope import parse
+from relay.errors import Rejected
+from relay.log import Event
+from relay.receipts import State
+from relay.store import incoming
+from relay.store.common import Resting
+from relay.store.incoming import Handed, Place
+
+MAX_HANDED = 1000
+MAX_HANDED_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A message as it is given out; ``raw`` are the very bytes that were submitted, ``received_at`` in milliseconds."""
+
+    id: str
+    origin: str
+    received_at: int
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What an acknowledgement did: how many messages are delivered by it, and the ids that were never given out."""
+
+    delivered: int
+    unknown: tuple[str, ...]
+
+
+class Handover:
+    """Gives messages to the centre's system."""
+
+    def __init__(self, centre: Centre, control: Control) -> None:
+        self._centre = centre
+        self._control = control
+
+    async def take(self, limit: int, wait: float) -> list[Given]:
+        """Return up to ``limit`` messages, waiting up to ``wait`` seconds for the first."""
+        deadline = asyncio.get_running_loop().time() + wait
+        while True:
+            ticket = self._centre.store.inbox_changed.ticket()
+            if await self._centre.store.read(incoming.waiting):
+                given = await self._give(min(limit, MAX_HANDED))
+                if given:
+                    return given
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0 or not await self._centre.store.inbox_changed.changed(ticket, left):
+                return []
+
+    async def acknowledge(self, ids: Sequence[str]) -> Acknowledged:
+        """Note that the centre's system took these messages."""
+        now = self._centre.now()
+
+        def note(connection: Connection) -> tuple[list[Place], set[str], list[tuple[str, bytes]]]:
+            fresh, settled = incoming.acknowledge(connection, ids, now)
+            return fresh, settled, self._record(connection, fresh, "delivered", now)
+
+        fresh, settled, posted = await self._centre.store.write(note)
+        self._post(posted)
+        if fresh:
+            self._centre.metrics.delivered.inc(len(fresh))
+            self._centre.log.info(Event.HANDOVER_DELIVERED, messages=len(fresh))
+        return Acknowledged(len(fresh), tuple(sorted(set(ids) - settled)))
+
+    async def _give(self, limit: int) -> list[Given]:
+        now = self._centre.now()
+
+        def give(connection: Connection) -> tuple[list[Handed], dict[int, Resting], list[tuple[str, bytes]]]:
+            handed, late = incoming.hand_out(connection, limit, now)
+            resting = incoming.envelopes(connection, {one.envelope for one in handed})
+            return handed, resting, self._record(connection, late, "rejected", now, "expired")
+
+        handed, resting, posted = await self._centre.store.write(give)
+        self._post(posted)
+        given = await self._centre.work(partial(self._open, handed, resting))
+        self._centre.log.info(Event.HANDOVER_GIVEN, messages=len(given))
+        return given
+
+    def _open(self, handed: list[Handed], resting: dict[int, Resting]) -> list[Given]:
+        """Decrypt what is given out, up to a bounded size; the rest is given next time."""
+        opened = {
+            n: (parse(rest.header + rest.body), self._centre.storage_key.unwrap(rest.content_key)) for n, rest in resting.items()
+        }
+        given: list[Given] = []
+        size = 0
+        for one in handed:
+            envelope, key = opened[one.envelope]
+            content = seal.content(envelope, key, one.position)
+            if isinstance(content, Rejected):
+                raise content
+            size += len(content)
+            if given and size > MAX_HANDED_BYTES:
+                break
+            given.append(Given(one.id, one.origin, one.received_at, content))
+        return given
+
+    def _record(
+        self, connection: Connection, places: list[Place], state: State, now: int, code: str | None = None
+    ) -> list[tuple[str, bytes]]:
+        """Write receipts and audit leaves for messages that reached a state here; return what is to be posted."""
+        step = AuditStep.TAKEN_BY_SYSTEM if state == "delivered" else AuditStep.EXPIRED_ON_HANDOUT
+        posted, leaves = [], []
+        for origin, said in statements(places, state, now, code).items():
+            posted.append((origin, self._control.receipt(connection, origin, said, now)))
+            commitments = [commitment for one in said for commitment in one.commitments]
+            leaves.append(self._centre.audit.leaf(step, now, peer=origin, commitments=commitments, code=code))
+        self._centre.audit.append(connection, leaves)
+        return posted
+
+    def _post(self, posted: list[tuple[str, bytes]]) -> None:
+        for recipient, raw in posted:
+            self._control.post(recipient, raw)

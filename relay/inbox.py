@@ -1,0 +1,299 @@
+"""Inbox: from the broker's delivery to the committed fact that this centre has the message.
+
+Whatever was delivered when the last commit ended forms the next group, most urgent lane first. Each envelope is opened and judged in a
+worker thread, then one transaction holds everything that follows from the group: inbox rows, verdicts, receipts, audit leaves. Only
+then are the deliveries acknowledged and the receipts posted. So a crash at any point means another delivery of the same bytes,
+which the store recognises.
+
+What is not authentic is counted, a bounded sample kept, nothing signed about it; what does not name this centre is dropped and
+counted; what is authentic and refused is quarantined and answered with a signed rejection. None of it holds up the next envelope.
+While the store can't be written the inbox keeps its group and tries again; consumption pauses by itself, as nothing is acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from relay import envelope as wire
+from relay import messages, seal, topology
+from relay.audit import AuditStep
+from relay.broker import Broker, Delivery
+from relay.centre import Centre
+from relay.clock import from_ms
+from relay.control import Control, statements
+from relay.envelope import Envelope
+from relay.errors import CannotOpen, EnvelopeError, NotAuthentic, NotForUs, Refused, Rejected, RelayError, StoreTrouble
+from relay.log import Event
+from relay.policy import marks
+from relay.receipts import Nack, State, Statement
+from relay.seal import Opened
+from relay.store import incoming
+from relay.store.incoming import Arrival, Place, Taken
+
+MAX_GROUP = 64
+MAX_GROUP_BYTES = 16 * 1024 * 1024
+SAMPLE_BYTES = 64 * 1024
+PAUSE_SECONDS = 1.0
+
+
+class Handler(Protocol):
+    """Takes an opened control envelope inside the group's transaction; may return what to do after the commit."""
+
+    def __call__(self, connection: Connection, sender: str, opened: Opened, now: int) -> Callable[[], None] | None:
+        """Take it; raise ``Rejected`` when its body can't be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A delivery after it was opened: a batch with a verdict per message, a control envelope, or the error it is."""
+
+    delivery: Delivery
+    opened: Opened | None = None
+    verdicts: tuple[Rejected | None, ...] = ()
+    error: EnvelopeError | None = None
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What a transaction did, to be acted on after its commit."""
+
+    receipts: list[tuple[str, bytes]] = field(default_factory=list)
+    later: list[Callable[[], None]] = field(default_factory=list)
+    said: dict[str, list[Statement]] = field(default_factory=dict)
+    leaves: list[bytes] = field(default_factory=list)
+    stored: int = 0
+
+
+class Inbox:
+    """Takes envelopes in; ``handlers`` take the control envelopes by type."""
+
+    def __init__(self, centre: Centre, broker: Broker, control: Control, handlers: Mapping[str, Handler]) -> None:
+        self._centre = centre
+        self._broker = broker
+        self._control = control
+        self._handlers = handlers
+        self._waiting: list[Delivery] = []
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take a delivery from the broker; returns at once."""
+        self._waiting.append(delivery)
+        self._idle.clear()
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Take in what was delivered, group by group, until cancelled."""
+        while True:
+            await self._arrived.wait()
+            group = self._take_group()
+            judged = await self._centre.work(partial(self._judge_all, group))
+            outcome = await self._commit(judged)
+            await self._broker.ack(group)
+            self._finish(judged, outcome)
+            if not self._waiting:
+                self._arrived.clear()
+                self._idle.set()
+
+    async def drain(self) -> None:
+        """Return once everything that was delivered is committed and acknowledged."""
+        await self._idle.wait()
+
+    def _take_group(self) -> list[Delivery]:
+        """Take what waits, urgent lanes first; within a lane the order of arrival stays, so acknowledging may be cumulative."""
+        order = {lane: rank for rank, lane in enumerate((topology.CONTROL, *topology.LANES))}
+        self._waiting.sort(key=lambda delivery: order.get(delivery.lane, len(order)))
+        size = count = 0
+        for delivery in self._waiting[:MAX_GROUP]:
+            size += len(delivery.raw)
+            count += 1
+            if size >= MAX_GROUP_BYTES:
+                break
+        group, self._waiting = self._waiting[:count], self._waiting[count:]
+        return group
+
+    def _judge_all(self, group: list[Delivery]) -> list[Judged]:
+        return [self._judge(delivery) for delivery in group]
+
+    def _judge(self, delivery: Delivery) -> Judged:
+        """Open one delivery and judge its messages; whatever is wrong with it stays its own."""
+        centre = self._centre
+        opened: Opened | None = None
+        try:
+            if delivery.routing_key.startswith(f"{centre.id}."):
+                raise NotForUs("own-echo", "The envelope is this centre's own.")
+            envelope = wire.parse(delivery.raw)
+            now = from_ms(centre.now())
+            seal.verify(envelope, centre.id, centre.settings.network, centre.directory, now)
+            opened = Opened(envelope, b"", ())
+            opened = seal.unseal(envelope, centre.id, centre.sealing_keys)
+        except EnvelopeError as error:
+            return Judged(delivery, opened, error=error)
+        if envelope.core.type != "batch":
+            return Judged(delivery, opened)
+        verdicts = tuple(self._verdict(envelope, content) for content in opened.contents)
+        return Judged(delivery, opened, verdicts)
+
+    def _verdict(self, envelope: Envelope, content: bytes | Rejected) -> Rejected | None:
+        """Return why a message of an authentic envelope is refused, or None."""
+        if isinstance(content, Rejected):
+            return content
+        try:
+            message = messages.read(content)
+        except Refused as refusal:
+            return Rejected(refusal.code, refusal.detail, refusal.problems)
+        if topology.lane(message.status, message.precedence) != envelope.core.lane:
+            return Rejected("lane-mismatch", "The message travels in a lane that is not its own.")
+        if message.origin not in (None, envelope.core.origin):
+            return Rejected("other-origin", "The message names another origin than its envelope.")
+        return self._centre.judge.verdict(envelope.core.origin, marks(message))
+
+    async def _commit(self, judged: list[Judged]) -> _Outcome:
+        """Commit a group, however often the store must be asked."""
+        troubled = False
+        while True:
+            try:
+                outcome = await self._centre.store.write(partial(self._store, judged))
+            except StoreTrouble as trouble:
+                if not troubled:
+                    self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
+                troubled = True
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                if troubled:
+                    self._centre.log.info(Event.STORE_RECOVERED)
+                return outcome
+
+    def _store(self, judged: list[Judged], connection: Connection) -> _Outcome:
+        """Write everything that follows from a group into one transaction."""
+        outcome, now = _Outcome(), self._centre.now()
+        for one in judged:
+            if isinstance(one.error, NotAuthentic):
+                incoming.add_sample(connection, one.error.code, one.error.detail, one.delivery.raw[:SAMPLE_BYTES], now)
+            elif one.error is None and one.opened is not None:
+                if one.opened.envelope.core.type == "batch":
+                    self._take_batch(connection, one, outcome, now)
+                else:
+                    self._take_control(connection, one, outcome, now)
+        for origin, said in outcome.said.items():
+            outcome.receipts.append((origin, self._control.receipt(connection, origin, said, now)))
+        self._centre.audit.append(connection, outcome.leaves)
+        return outcome
+
+    def _take_batch(self, connection: Connection, one: Judged, outcome: _Outcome, now: int) -> None:
+        centre, opened = self._centre, one.opened
+        assert opened is not None  # noqa: S101 - a judged batch without error is opened
+        core = opened.envelope.core
+        codes = tuple(verdict.code if verdict else None for verdict in one.verdicts)
+        rank = topology.LANES.index(core.lane) if core.lane in topology.LANES else len(topology.LANES)
+        arrival = Arrival(opened.envelope, centre.storage_key.wrap(opened.content_key), rank, codes)
+        taken = incoming.take(connection, arrival, now, centre.id)
+        self._say(opened.envelope, taken, outcome, now)
+        recipient = core.recipient(centre.id)
+        if taken.duplicate and recipient is not None:
+            again = incoming.receipts(
+                connection, core.origin, core.epoch, core.lane, [(recipient.first, recipient.last)], MAX_GROUP
+            )
+            outcome.receipts += [(core.origin, raw) for raw in again]
+        if taken.forked:
+            detail = f"Envelope {core.id} of {core.origin} contradicts what this centre holds."
+            incoming.add_sample(connection, "fork", detail, one.delivery.raw[:SAMPLE_BYTES], now)
+        outcome.stored += len(taken.accepted)
+        outcome.later.append(partial(self._count, opened.envelope, taken))
+
+    def _say(self, envelope: Envelope, taken: Taken, outcome: _Outcome, now: int) -> None:
+        """Add what this centre states about a batch: statements for its receipt, leaves for its record."""
+        core = envelope.core
+        verdicts: dict[str | None, list[int]] = {None: list(taken.accepted)} if taken.accepted else {}
+        for position, rejection in taken.rejected.items():
+            verdicts.setdefault(rejection, []).append(position)
+        for code, positions in verdicts.items():
+            state: State = "accepted" if code is None else "rejected"
+            step = AuditStep.TAKEN if code is None else AuditStep.REFUSED_ON_ARRIVAL
+            places = [self._place(envelope, position) for position in positions]
+            for origin, said in statements(places, state, now, code).items():
+                outcome.said.setdefault(origin, []).extend(said)
+            commitments = [place.commitment for place in places]
+            leaf = self._centre.audit.leaf(step, now, envelope=core.id, peer=core.origin, commitments=commitments, code=code)
+            outcome.leaves.append(leaf)
+
+    def _place(self, envelope: Envelope, position: int) -> Place:
+        core = envelope.core
+        recipient = core.recipient(self._centre.id)
+        first = recipient.first if recipient else 0
+        item = core.messages[position]
+        return Place(
+            id=item.id,
+            origin=core.origin,
+            epoch=core.epoch,
+            lane=core.lane,
+            sequence=first + position,
+            commitment=item.commitment,
+        )
+
+    def _take_control(self, connection: Connection, one: Judged, outcome: _Outcome, now: int) -> None:
+        assert one.opened is not None  # noqa: S101 - a judged control envelope without error is opened
+        core = one.opened.envelope.core
+        try:
+            later = self._handlers[core.type](connection, core.origin, one.opened, now)
+        except RelayError as error:
+            incoming.add_sample(connection, error.code, error.detail, one.delivery.raw[:SAMPLE_BYTES], now)
+            outcome.later.append(partial(self._drop, error))
+        else:
+            if later is not None:
+                outcome.later.append(later)
+
+    def _finish(self, judged: list[Judged], outcome: _Outcome) -> None:
+        """After the commit: count, log, post the receipts, wake who waits."""
+        for one in judged:
+            self._centre.metrics.received.labels(one.delivery.lane).inc()
+            if one.error is not None:
+                self._drop(one.error)
+            if isinstance(one.error, CannotOpen) and one.opened is not None:
+                self._ask_again(one.opened.envelope, one.error)
+        for recipient, raw in outcome.receipts:
+            self._control.post(recipient, raw)
+        for later in outcome.later:
+            later()
+        if outcome.stored:
+            self._centre.store.inbox_changed.fire()
+
+    def _ask_again(self, envelope: Envelope, error: CannotOpen) -> None:
+        core = envelope.core
+        recipient = core.recipient(self._centre.id)
+        if recipient is not None and core.type == "batch":
+            missing = ((recipient.first, recipient.last),)
+            nack = Nack(epoch=core.epoch, lane=core.lane, missing=missing, reason=error.code)
+            self._control.post(core.origin, nack)
+
+    def _drop(self, error: RelayError) -> None:
+        self._centre.metrics.dropped.labels(error.code).inc()
+        if isinstance(error, NotForUs):
+            self._centre.log.debug(Event.INBOX_DROPPED, code=error.code, detail=error.detail)
+        else:
+            self._centre.log.warning(Event.INBOX_SAMPLED, code=error.code, detail=error.detail)
+
+    def _count(self, envelope: Envelope, taken: Taken) -> None:
+        core, metrics, log = envelope.core, self._centre.metrics, self._centre.log
+        metrics.accepted.labels(core.origin).inc(len(taken.accepted))
+        metrics.duplicates.labels(core.origin).inc(len(taken.duplicate))
+        metrics.forks.labels(core.origin).inc(len(taken.forked))
+        for code in taken.rejected.values():
+            metrics.rejected.labels(core.origin, code).inc()
+            log.warning(Event.INBOX_REJECTED, peer=core.origin, envelope=core.id, code=code)
+        if taken.forked:
+            log.error(Event.INBOX_FORKED, peer=core.origin, envelope=core.id, messages=len(taken.forked))
+        log.info(
+            Event.INBOX_TAKEN,
+            peer=core.origin,
+            envelope=core.id,
+            accepted=len(taken.accepted),
+            duplicate=len(taken.duplicate),
+        )

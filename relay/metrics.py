@@ -1,0 +1,52 @@
+"""The node's metrics: one table in the code, served as ``/metrics`` in Prometheus' text format.
+
+Each node has a registry of its own, so several can live in one process (tests). Labels are bounded: peers, lanes, codes and
+outcomes; never an id, never content. Label children are looked up once and kept by the caller where the path is hot.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_COUNTS = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """Every metric of a node."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.submitted = self._counter("relay_submitted_messages", "Messages answered with success.", "lane")
+        self.refused = self._counter("relay_refused_messages", "Messages refused at submit.", "code")
+        self.sent = self._counter("relay_sent_envelopes", "Envelopes confirmed by the broker.", "lane")
+        self.resent = self._counter("relay_resent_envelopes", "Envelopes sent again because a peer lacked them.", "peer")
+        self.publish_failures = self._counter("relay_publish_failures", "Publications the broker did not confirm.", "code")
+        self.received = self._counter("relay_received_envelopes", "Envelopes taken from the broker.", "lane")
+        self.accepted = self._counter("relay_accepted_messages", "Messages verified and stored.", "peer")
+        self.duplicates = self._counter("relay_duplicate_messages", "Messages that were already here.", "peer")
+        self.rejected = self._counter("relay_rejected_messages", "Authentic messages refused on arrival.", "peer", "code")
+        self.dropped = self._counter("relay_dropped_envelopes", "Envelopes dropped, unsigned about.", "code")
+        self.forks = self._counter("relay_forked_messages", "Messages whose origin contradicts itself.", "peer")
+        self.delivered = self._counter("relay_delivered_messages", "Messages the centre's system took.")
+        self.receipts = self._counter("relay_receipt_statements", "Statements of peers about our messages.", "peer", "state")
+        self.marks = self._counter("relay_marks", "Marks sent to a peer.", "peer")
+        self.nacks = self._counter("relay_nacks", "Nacks, by peer and direction.", "peer", "direction")
+        self.batch = self._histogram("relay_batch_messages", "Messages in a sealed envelope.", _COUNTS)
+        self.commit = self._histogram("relay_commit_seconds", "Seconds from submit to commit.", _SECONDS)
+        self.unsent = self._gauge("relay_unsent_envelopes", "Envelopes waiting to be published.")
+        self.connected = self._gauge("relay_broker_connected", "1 while the broker is reachable.")
+        self.disk_free = self._gauge("relay_store_disk_free_bytes", "Free disk where the store lies.")
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, text, registry=self.registry, buckets=buckets)

@@ -1,0 +1,231 @@
+"""The node: builds the parts of a centre, runs them in one task group, and stops them gracefully.
+
+How a message leaves: :mod:`relay.api` validates it (:mod:`relay.messages`) and asks :mod:`relay.policy` who may get it;
+:mod:`relay.outbox` seals it and commits it, and only then is the submitter told; :mod:`relay.pump` publishes it.
+
+How a message arrives: :mod:`relay.inbox` opens it (:mod:`relay.seal`), judges it again, commits it, and only then acknowledges it to
+the broker; :mod:`relay.handover` gives it to the centre's system. :mod:`relay.control` takes receipts back to the origin, whose outbox
+notes them.
+
+Behind the scenes: :mod:`relay.marks` finds what never arrived and sends it again; :mod:`relay.broker` keeps the connection. Every
+loop is a named task of one ``asyncio.TaskGroup``; one that dies stops the node with its error, a supervisor restarts it, and nothing
+is lost, since nothing was promised that is not in the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Protocol
+
+from relay import directory, topology
+from relay.audit import Audit, AuditStep
+from relay.broker import Broker, BrokerPlan
+from relay.centre import Centre
+from relay.clock import from_ms, now_ms
+from relay.control import Control
+from relay.errors import Busy, Misconfigured, RelayError, StoreTrouble
+from relay.handover import Handover
+from relay.inbox import Inbox
+from relay.keys import SealingKey, SigningKey, StorageKey
+from relay.log import Event, Log
+from relay.marks import Marks
+from relay.metrics import Metrics
+from relay.outbox import Outbox
+from relay.policy import Judge
+from relay.pump import Pump
+from relay.seal import Sealer
+from relay.settings import Settings, read_secret
+from relay.store import Store
+
+STOP_SECONDS = 8.0
+WATCH_SECONDS = 1.0
+
+
+class Surface(Protocol):
+    """Something that listens while the node runs: the API."""
+
+    async def run(self, node: Node) -> None:
+        """Serve until cancelled."""
+
+    async def stop(self) -> None:
+        """Take no further requests and finish those under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the node can do its work: ``problems`` are sentences, empty when it can."""
+
+    problems: tuple[str, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+class Node:
+    """The running process of a centre; :func:`open_node` makes one."""
+
+    def __init__(self, centre: Centre) -> None:
+        settings = centre.settings
+        self.centre = centre
+        self.broker = Broker(_broker_plan(settings), centre.log)
+        self.control = Control(centre, self.broker)
+        self.pump = Pump(centre, self.broker)
+        self.outbox = Outbox(centre, self.full)
+        self.handover = Handover(centre, self.control)
+        self.marks = Marks(centre, self.broker, self.control)
+        handlers = {"receipt": self.outbox.take_receipt, "mark": self.marks.take_mark, "nack": self.marks.take_nack}
+        self.inbox = Inbox(centre, self.broker, self.control, handlers)
+        self._disk_free = shutil.disk_usage(settings.store.file.parent).free
+        self._store_trouble: StoreTrouble | None = None
+        self._stopping = asyncio.Event()
+
+    async def run(self, *surfaces: Surface) -> None:
+        """Run every loop until :meth:`stop` is called, then stop gracefully; a loop that fails stops all and raises."""
+        log = self.centre.log
+        log.info(Event.NODE_STARTED, epoch=self.centre.store.epoch, directory=self.centre.directory.version)
+        loops: dict[str, Awaitable[None]] = {
+            "outbox": self.outbox.run(),
+            "pump": self.pump.run(),
+            "inbox": self.inbox.run(),
+            "control": self.control.run(),
+            "marks": self.marks.run(),
+            "watch": self._watch(),
+            "broker": self.broker.run(self.inbox.deliver),
+            **{f"surface {index}": surface.run(self) for index, surface in enumerate(surfaces)},
+        }
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(_forever(loop), name=name) for name, loop in loops.items()]
+                await self._stopping.wait()
+                log.info(Event.NODE_STOPPING)
+                await self._drain(surfaces)
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await self.centre.store.close()
+            self.centre.workers.shutdown()
+            log.info(Event.NODE_STOPPED)
+
+    def stop(self) -> None:
+        """Ask the node to stop: it drains, commits, acknowledges, and :meth:`run` returns."""
+        self._stopping.set()
+
+    def full(self) -> Busy | StoreTrouble | None:
+        """Return why no message can be taken now, or None."""
+        settings = self.centre.settings
+        if self._store_trouble is not None:
+            return self._store_trouble
+        if self._disk_free < settings.store.disk_floor_bytes:
+            sentence = f"Only {self._disk_free} bytes of disk are free, below the floor; nothing is taken until there are more."
+            return StoreTrouble("disk-full", sentence)
+        if self.pump.waiting > settings.limits.queued_envelopes:
+            sentence = f"{self.pump.waiting} envelopes wait for the broker; ask again when fewer do."
+            return Busy("outbox-full", sentence)
+        return None
+
+    async def health(self) -> Health:
+        """Return whether the node can sign, write its store and reach its broker, by doing the first two."""
+        problems = []
+        try:
+            self.centre.sealer.probe()
+            await self.centre.store.probe(self.centre.now())
+        except RelayError as error:
+            problems.append(error.detail)
+        if (full := self.full()) is not None and isinstance(full, StoreTrouble):
+            problems.append(full.detail)
+        if self.broker.trouble is not None:
+            problems.append(self.broker.trouble.detail)
+        return Health(tuple(dict.fromkeys(problems)))
+
+    async def _watch(self) -> None:
+        """Look at the disk, and say once when the node is first ready."""
+        said = False
+        while True:
+            self._disk_free = shutil.disk_usage(self.centre.settings.store.file.parent).free
+            self.centre.metrics.disk_free.set(self._disk_free)
+            self.centre.metrics.connected.set(self.broker.connected.is_set())
+            if self.broker.connected.is_set() and not said:
+                said = True
+                self.centre.log.info(Event.NODE_READY)
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _drain(self, surfaces: tuple[Surface, ...]) -> None:
+        """Finish what is under way, from the outside in, within the time a supervisor allows."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                for surface in surfaces:
+                    await surface.stop()
+                await self.outbox.drain()
+                await self.broker.stop_consuming()
+                await self.inbox.drain()
+                await self.pump.drain()
+                await self.control.drain()
+
+
+async def open_node(settings: Settings) -> Node:
+    """Build a node from its settings: verify the directory, load the keys, open the store.
+
+    Raises ``Misconfigured`` with what to mend.
+    """
+    log = Log(settings.centre)
+    register = read_register(settings)
+    if register.member(settings.centre) is None:
+        raise Misconfigured("not-a-member", f"{settings.centre} is no active member of directory version {register.version}.")
+    signing = SigningKey.load(settings.keys.signing)
+    sealing = {key.id: key for key in map(SealingKey.load, settings.keys.sealing)}
+    _check_keys(settings, register, {signing.id, *sealing})
+    storage = StorageKey.load(settings.keys.storage)
+    store = await Store.open(settings.store.file, settings.centre, settings.network, now_ms())
+    audit = Audit(store.epoch)
+    if store.fresh:
+        leaf = audit.leaf(AuditStep.EPOCH_OPENED, now_ms())
+        await store.write(lambda connection: audit.append(connection, [leaf]))
+    sealer = Sealer(settings.centre, settings.network, signing)
+    judge = Judge(register, settings.centre)
+    return Node(Centre(settings, sealer, sealing, storage, judge, store, audit, Metrics(), log))
+
+
+def read_register(settings: Settings) -> directory.Directory:
+    """Read and verify the directory that the settings name."""
+    files = settings.directory
+    try:
+        root, raw, signatures = (path.read_bytes() for path in (files.root, files.file, files.signatures))
+    except OSError as error:
+        raise Misconfigured("bad-directory", f"The directory can't be read: {error}.") from error
+    authorities = directory.read_root(root, settings.network)
+    return directory.read_directory(raw, signatures, authorities, settings.network, from_ms(now_ms()))
+
+
+def _check_keys(settings: Settings, register: directory.Directory, held: set[str]) -> None:
+    member = register.member(settings.centre)
+    usable = {key.id for key in member.keys if key.usable(from_ms(now_ms()))} if member else set()
+    if not held <= usable:
+        names = ", ".join(sorted(held - usable))
+        sentence = f"The directory does not list key {names} as valid for {settings.centre} now."
+        raise Misconfigured("key-not-listed", sentence)
+
+
+def _broker_plan(settings: Settings) -> BrokerPlan:
+    centre, broker = settings.centre, settings.broker
+    lanes = (*topology.LANES, topology.CONTROL)
+    return BrokerPlan(
+        url=broker.url,
+        password=read_secret(broker.password_file),
+        exchange=topology.exchange(centre),
+        queues=tuple((lane, topology.queue(centre, lane)) for lane in lanes),
+        prefetch=broker.prefetch,
+        confirm_seconds=broker.confirm_seconds,
+        heartbeat_seconds=broker.heartbeat_seconds,
+    )
+
+
+async def _forever(loop: Awaitable[None]) -> None:
+    """Run a loop that must not end by itself."""
+    await loop
+    raise RuntimeError("a loop of the node ended by itself")

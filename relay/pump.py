@@ -1,0 +1,133 @@
+"""The pump: the one place from which stored envelopes move to the broker, the most urgent lane first.
+
+It keeps the numbers of what was never confirmed, reads each envelope back from the store when its turn comes, and publishes a bounded
+window at once. A confirm makes an envelope ``sent``; confirms are committed in groups. When the broker does not confirm, the envelope
+goes back to its place and the pump waits for the broker: nothing is lost, a copy at worst is sent twice, and the recipients know it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+
+from sqlalchemy import Connection
+
+from relay.audit import AuditStep
+from relay.broker import Broker
+from relay.centre import Centre
+from relay.envelope import read_core
+from relay.errors import BrokerTrouble, StoreTrouble
+from relay.log import Event
+from relay.store import outgoing
+from relay.store.outgoing import Due
+
+READ_AHEAD = 10_000
+PAUSE_SECONDS = 1.0
+
+
+class Pump:
+    """Publishes what is due."""
+
+    def __init__(self, centre: Centre, broker: Broker) -> None:
+        self._centre = centre
+        self._broker = broker
+        self._due: list[tuple[int, int]] = []
+        self._seen = 0
+        self._room = asyncio.Semaphore(centre.settings.broker.publish_window)
+        self._flying: set[asyncio.Task[None]] = set()
+        self._confirmed: list[Due] = []
+        self._confirm = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """How many envelopes wait to be published."""
+        return len(self._due) + len(self._flying)
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._commit_confirms(), name="pump confirms")
+            while True:
+                ticket = self._centre.store.outbox_changed.ticket()
+                await self._look()
+                await self._publish_due(group)
+                await self._centre.store.outbox_changed.changed(ticket, PAUSE_SECONDS)
+
+    async def drain(self) -> None:
+        """Wait for the confirms of what is under way and note them; what is not yet begun stays due."""
+        if self._flying:
+            await asyncio.wait(self._flying)
+        confirmed, self._confirmed = self._confirmed, []
+        if confirmed:
+            await self._commit(confirmed)
+
+    async def _look(self) -> None:
+        """Take up the envelopes that were stored since the last look."""
+        while True:
+            found = await self._centre.store.read(lambda connection: outgoing.due(connection, self._seen, READ_AHEAD))
+            for rank, n in found:
+                heapq.heappush(self._due, (rank, n))
+                self._seen = max(self._seen, n)
+            self._centre.metrics.unsent.set(self.waiting)
+            if len(found) < READ_AHEAD:
+                return
+
+    async def _publish_due(self, group: asyncio.TaskGroup) -> None:
+        """Publish until nothing is due, letting what is stored meanwhile take its place in the order."""
+        looked = self._centre.store.outbox_changed.ticket()
+        while self._due:
+            await self._broker.connected.wait()
+            await self._room.acquire()
+            if (changes := self._centre.store.outbox_changed.ticket()) != looked:
+                looked = changes
+                await self._look()
+            task = group.create_task(self._publish(*heapq.heappop(self._due)), name="pump publish")
+            self._flying.add(task)
+            task.add_done_callback(self._flying.discard)
+
+    async def _publish(self, rank: int, n: int) -> None:
+        try:
+            due = await self._centre.store.read(lambda connection: outgoing.load(connection, n))
+            if due is not None:
+                await self._broker.publish(due.keys, due.raw)
+                self._confirmed.append(due)
+                self._confirm.set()
+        except (BrokerTrouble, StoreTrouble) as trouble:
+            self._centre.metrics.publish_failures.labels(trouble.code).inc()
+            heapq.heappush(self._due, (rank, n))
+            await asyncio.sleep(PAUSE_SECONDS)
+        finally:
+            self._room.release()
+
+    async def _commit_confirms(self) -> None:
+        while True:
+            await self._confirm.wait()
+            self._confirm.clear()
+            confirmed, self._confirmed = self._confirmed, []
+            if confirmed and not await self._commit(confirmed):
+                self._confirmed += confirmed
+                self._confirm.set()
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _commit(self, confirmed: list[Due]) -> bool:
+        """Note what was sent; return False when the store can't take it now."""
+        now = self._centre.now()
+        leaves = [self._leaf(due, now) for due in confirmed]
+
+        def note(connection: Connection) -> None:
+            outgoing.mark_sent(connection, [due.n for due in confirmed], now)
+            self._centre.audit.append(connection, leaves)
+
+        try:
+            await self._centre.store.write(note)
+        except StoreTrouble as trouble:
+            self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
+            return False
+        for due in confirmed:
+            self._centre.metrics.sent.labels(due.lane).inc()
+        self._centre.log.info(Event.OUTBOX_SENT, envelopes=len(confirmed))
+        return True
+
+    def _leaf(self, due: Due, now: int) -> bytes:
+        commitments = [item.commitment for item in read_core(due.raw).messages]
+        return self._centre.audit.leaf(AuditStep.SENT, now, envelope=due.id, commitments=commitments)

@@ -1,0 +1,252 @@
+"""Seal and open: who said it is proved by a signature, who may read it is decided by whom the content key was wrapped for.
+
+Sealing makes one content key per envelope, encrypts each message under it (AES-256-GCM; the nonce is the message's index, the
+associated data SHA-256 of the core and the index), and wraps the key for every recipient (HPKE; ``info`` names the core, the
+recipient and the key). The signature (Ed25519) covers core, wraps and ciphertext digests. Inside each ciphertext a 32-byte salt
+stands before the message's bytes; the commitment in the core is SHA-256 over prefix, salt and bytes, so a receipt or a proof
+that names it tells nobody what was said.
+
+Opening goes cheapest check first, and what it raises says what may be done about it: ``NotForUs`` (drop and count),
+``NotAuthentic`` (count, keep a sample, sign nothing), ``CannotOpen`` (ask again by a nack). A message that is damaged inside an
+authentic envelope comes back as ``Rejected`` in its own place and harms no neighbour.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from relay import envelope as wire
+from relay.directory import Directory, Key, Member
+from relay.envelope import Core, Envelope, EnvelopeType, Item, Recipient
+from relay.errors import CannotOpen, NotAuthentic, NotForUs, Rejected
+from relay.keys import CONTENT_KEY_BYTES, RecipientKey, SealingAlgorithm, SealingKey, SigningKey, VerifyKey
+
+WRAP_PREFIX = b"intercentre-relay/1 wrap\0"
+COMMITMENT_PREFIX = b"intercentre-relay/1 commitment\0"
+SALT_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message on its way into an envelope; ``deadline`` in milliseconds since the Unix epoch, 0 for none."""
+
+    id: str
+    content: bytes
+    deadline: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Addressee:
+    """A recipient with the sequence of the first message (or a control envelope's number)."""
+
+    centre: str
+    key: Key
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A sealed envelope and the content key that its origin keeps, to read its own outbox."""
+
+    envelope: Envelope
+    content_key: bytes
+
+    @property
+    def raw(self) -> bytes:
+        """The envelope as it goes on the wire."""
+        return self.envelope.header + self.envelope.body
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An opened envelope: per message its bytes, or why this one can't be had."""
+
+    envelope: Envelope
+    content_key: bytes
+    contents: tuple[bytes | Rejected, ...]
+
+
+class Sealer:
+    """Seals in the name of one centre."""
+
+    def __init__(self, centre: str, network: str, key: SigningKey) -> None:
+        self.centre = centre
+        self._network = network
+        self._key = key
+
+    def probe(self) -> None:
+        """Sign something that is thrown away, to show that the key works."""
+        self._key.sign(b"intercentre-relay/1 probe\0", os.urandom(SALT_BYTES))
+
+    def seal(
+        self,
+        envelope_type: EnvelopeType,
+        lane: str,
+        drafts: Sequence[Draft],
+        addressees: Sequence[Addressee],
+        *,
+        epoch: int,
+        directory: int,
+        now: int,
+    ) -> Sealed:
+        """Return one envelope that carries these messages to these recipients; ``now`` in milliseconds."""
+        salts = [os.urandom(SALT_BYTES) for _ in drafts]
+        core = Core(
+            version=1,
+            network=self._network,
+            type=envelope_type,
+            id=wire.new_id(),
+            origin=self.centre,
+            key=self._key.id,
+            epoch=epoch,
+            lane=lane,
+            to=tuple(_recipient(addressee, len(drafts)) for addressee in addressees),
+            messages=tuple(
+                Item(id=draft.id, commitment=commit(salt, draft.content), deadline=draft.deadline)
+                for draft, salt in zip(drafts, salts, strict=True)
+            ),
+            directory=directory,
+            time=now,
+        )
+        plaintexts = [salt + draft.content for draft, salt in zip(drafts, salts, strict=True)]
+        return self._enclose(core, plaintexts, addressees)
+
+    def _enclose(self, core: Core, plaintexts: Sequence[bytes], addressees: Sequence[Addressee]) -> Sealed:
+        content_key = os.urandom(CONTENT_KEY_BYTES)
+        core_bytes = wire.encode_core(core)
+        core_digest = hashlib.sha256(core_bytes).digest()
+        wraps = tuple(_wrap(content_key, core_digest, addressee) for addressee in addressees)
+        ciphertexts = _encrypt(content_key, core_digest, plaintexts)
+        digests = tuple(hashlib.sha256(ciphertext).digest() for ciphertext in ciphertexts)
+        signed = wire.encode_signed(core_bytes, wraps, digests)
+        header = signed + self._key.sign(wire.signature_prefix(core.type), signed)
+        return Sealed(Envelope(core, core_bytes, wraps, digests, header, ciphertexts), content_key)
+
+
+def commit(salt: bytes, content: bytes) -> str:
+    """Return the commitment to a message's bytes under a salt: SHA-256 in hex."""
+    return hashlib.sha256(COMMITMENT_PREFIX + salt + content).hexdigest()
+
+
+def verify(envelope: Envelope, me: str, network: str, directory: Directory, now: datetime) -> Member:
+    """Return the member that verifiably signed this envelope for this centre.
+
+    Raises ``NotForUs`` or ``NotAuthentic``: without a verified signature there is nobody to answer, also when the envelope
+    names a directory newer than ours (its origin's marks repair that once we have it).
+    """
+    core = envelope.core
+    if core.network != network:
+        raise NotAuthentic("other-network", "The envelope belongs to another network.")
+    if core.recipient(me) is None:
+        raise NotForUs("not-addressed", f"Envelope {core.id} does not name {me}.")
+    sender, key = _signing_key(core, directory, now)
+    if not _verify_key(key.raw).verifies(envelope.signature, wire.signature_prefix(core.type), envelope.signed):
+        raise NotAuthentic("bad-signature", f"An envelope claims to be from {core.origin}, but its signature is wrong.")
+    if not all(envelope.intact(index) for index in range(len(envelope.ciphertexts))):
+        raise NotAuthentic("altered", f"A ciphertext of envelope {core.id} is not the one that was signed.")
+    return sender
+
+
+def unseal(envelope: Envelope, me: str, keys: Mapping[str, SealingKey]) -> Opened:
+    """Return the contents of a verified envelope; raise ``CannotOpen`` when no key of ours unwraps it."""
+    core = envelope.core
+    index = next(index for index, recipient in enumerate(core.to) if recipient.centre == me)
+    recipient = core.to[index]
+    key = keys.get(recipient.key)
+    info = _wrap_info(hashlib.sha256(envelope.core_bytes).digest(), recipient)
+    content_key = key.unwrap(envelope.wraps[index], info) if key and key.algorithm == recipient.suite else None
+    if not content_key or len(content_key) != CONTENT_KEY_BYTES:
+        raise CannotOpen("cannot-unwrap", f"Envelope {core.id} does not open with key {recipient.key} of this centre.")
+    return Opened(envelope, content_key, contents(envelope, content_key))
+
+
+def contents(envelope: Envelope, content_key: bytes) -> tuple[bytes | Rejected, ...]:
+    """Return each message's bytes under a known content key, or why this one can't be had."""
+    return tuple(content(envelope, content_key, index) for index in range(len(envelope.ciphertexts)))
+
+
+def content(envelope: Envelope, content_key: bytes, index: int) -> bytes | Rejected:
+    """Return the bytes of one message, checked against its commitment."""
+    core_digest = hashlib.sha256(envelope.core_bytes).digest()
+    item = envelope.core.messages[index]
+    try:
+        plaintext = AESGCM(content_key).decrypt(
+            _nonce(index), envelope.ciphertexts[index], core_digest + struct.pack(">I", index)
+        )
+    except (InvalidTag, ValueError):
+        return Rejected("cannot-decrypt", f"Message {item.id} does not decrypt under its envelope's key.")
+    salt, message = plaintext[:SALT_BYTES], plaintext[SALT_BYTES:]
+    if commit(salt, message) != item.commitment:
+        return Rejected("commitment-mismatch", f"Message {item.id} is not what its envelope commits to.")
+    return message
+
+
+def _signing_key(core: Core, directory: Directory, now: datetime) -> tuple[Member, Key]:
+    sender = directory.member(core.origin)
+    key = sender and sender.key(core.key)
+    if sender and key and key.use == "signing" and key.usable(now):
+        return sender, key
+    if core.directory > directory.version:
+        raise NotAuthentic(
+            "directory-too-old",
+            f"The envelope names directory version {core.directory}; this node has {directory.version}.",
+        )
+    if sender is None:
+        raise NotAuthentic("unknown-centre", f"An envelope claims to be from {core.origin}, which is no active member.")
+    raise NotAuthentic("unknown-key", f"The envelope is signed with a key that {core.origin} may not use now.")
+
+
+def _recipient(addressee: Addressee, count: int) -> Recipient:
+    return Recipient(
+        centre=addressee.centre,
+        key=addressee.key.id,
+        suite=_suite(addressee.key),
+        first=addressee.first,
+        last=addressee.first + count - 1,
+    )
+
+
+def _suite(key: Key) -> SealingAlgorithm:
+    if key.algorithm == "ed25519":
+        raise ValueError(f"key {key.id} is a signing key")
+    return key.algorithm
+
+
+def _wrap(content_key: bytes, core_digest: bytes, addressee: Addressee) -> bytes:
+    recipient = _recipient(addressee, 1)
+    return _recipient_key(recipient.suite, addressee.key.raw).wrap(content_key, _wrap_info(core_digest, recipient))
+
+
+def _wrap_info(core_digest: bytes, recipient: Recipient) -> bytes:
+    return WRAP_PREFIX + core_digest + recipient.centre.encode() + b"\0" + recipient.key.encode()
+
+
+def _encrypt(content_key: bytes, core_digest: bytes, plaintexts: Sequence[bytes]) -> tuple[bytes, ...]:
+    cipher = AESGCM(content_key)
+    return tuple(
+        cipher.encrypt(_nonce(index), plaintext, core_digest + struct.pack(">I", index))
+        for index, plaintext in enumerate(plaintexts)
+    )
+
+
+def _nonce(index: int) -> bytes:
+    return index.to_bytes(12, "big")
+
+
+@lru_cache(maxsize=1024)
+def _verify_key(public: bytes) -> VerifyKey:
+    return VerifyKey(public)
+
+
+@lru_cache(maxsize=1024)
+def _recipient_key(algorithm: SealingAlgorithm, public: bytes) -> RecipientKey:
+    return RecipientKey(algorithm, public)

@@ -1,0 +1,179 @@
+"""A node's settings: read once, from ``node.toml``, the environment and credential files, and refused when unclear.
+
+Precedence: environment (``RELAY_`` and the key, sections joined by two underscores: ``RELAY_API__LISTEN``), then the file. A secret
+is always a file, named by a key that ends in ``_file`` or points to a folder; a name that begins with ``credential:`` is looked up
+in systemd's ``$CREDENTIALS_DIRECTORY``. Other relative paths start from the settings file's folder. An unknown key, a missing one
+or a bad value raises ``Misconfigured`` (``bad-settings``) that names the key and the file.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from relay.errors import Misconfigured
+
+CREDENTIAL = "credential:"
+
+
+def _address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError("an address is host:port")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DirectorySettings(_Section):
+    """Where the network's register lies."""
+
+    root: Path = Field(Path("root.json"), description="the authorities' public keys")
+    file: Path = Field(Path("directory.json"), description="the signed register of centres")
+    signatures: Path = Field(Path("directory.signatures.json"), description="the authorities' signatures over it")
+
+
+class KeySettings(_Section):
+    """Where the centre's private keys lie."""
+
+    signing: Path = Field(Path("keys/signing.pem"), description="Ed25519 key that signs what this centre says")
+    sealing: tuple[Path, ...] = Field((Path("keys/sealing.pem"),), description="keys that open what is sealed to this centre")
+    storage: Path = Field(Path("keys/storage.key"), description="key under which content rests in the store")
+
+
+class BrokerSettings(_Section):
+    """The RabbitMQ that carries the network's envelopes."""
+
+    url: str = Field(description="amqp://ACCOUNT@HOST:PORT/VHOST, without the password")
+    password_file: Path = Field(Path("keys/broker.password"), description="file with the account's password")
+    prefetch: int = Field(32, ge=1, le=2000, description="envelopes taken from a lane before they are acknowledged")
+    publish_window: int = Field(16, ge=1, le=1000, description="envelopes published and not yet confirmed")
+    confirm_seconds: float = Field(30, gt=0, description="how long to wait for the broker to confirm an envelope")
+    heartbeat_seconds: int = Field(15, ge=1, le=600, description="AMQP heartbeat, proposed to the broker")
+
+
+class StoreSettings(_Section):
+    """The centre's store."""
+
+    file: Path = Field(Path("store/relay.db"), description="the SQLite file")
+    disk_floor_bytes: int = Field(256 * 1024 * 1024, ge=0, description="free disk below which no message is taken (507)")
+
+
+class ApiSettings(_Section):
+    """The HTTP interface of the centre's own system and its operators."""
+
+    listen: Address = Field("127.0.0.1:8080", description="host:port; plain HTTP, so keep it on loopback")
+    tokens: Path = Field(Path("tokens"), description="folder with the bearer tokens `system` and `operator`, one a file")
+
+
+class LimitSettings(_Section):
+    """What a node takes at most."""
+
+    message_bytes: int = Field(6 * 1024 * 1024, ge=1024, description="largest message")
+    batch_lines: int = Field(10_000, ge=1, description="most lines of an NDJSON batch")
+    batch_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="largest NDJSON batch")
+    queued_envelopes: int = Field(20_000, ge=1, description="envelopes not yet sent above which submit answers 429")
+
+
+class RepairSettings(_Section):
+    """When a node asks again; seconds."""
+
+    mark_first: float = Field(1, gt=0, description="how long a message is open before the first mark")
+    mark_longest: float = Field(900, gt=0, description="longest pause between two marks to a peer")
+    gap: float = Field(10, ge=0, description="how long a gap is left to close by itself before it is asked for")
+
+
+class LogSettings(_Section):
+    """The node's log, on standard error."""
+
+    format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal, else JSON")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe events that are written")
+
+
+class Settings(BaseSettings):
+    """Everything a node is told."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix="RELAY_", env_nested_delimiter="__")
+
+    centre: str = Field(description="id of this centre in the directory")
+    network: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of root.json in hex, obtained out of band")
+    directory: DirectorySettings = DirectorySettings()
+    keys: KeySettings = KeySettings()
+    broker: BrokerSettings
+    store: StoreSettings = StoreSettings()
+    api: ApiSettings = ApiSettings()
+    limits: LimitSettings = LimitSettings()
+    repair: RepairSettings = RepairSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the environment, then the file that :func:`load` hands in; no other source."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+
+def load(path: Path) -> Settings:
+    """Return the settings of a file and the environment, every path in them made absolute."""
+    try:
+        given = TomlConfigSettingsSource(Settings, path)() if path.is_file() else None
+    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+        raise Misconfigured("bad-settings", f"{path} can't be read: {error}.") from error
+    if given is None:
+        raise Misconfigured("bad-settings", f"There is no settings file {path}.")
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        raise Misconfigured("bad-settings", f"{path}: {_explain(error)}") from error
+    resolved: Settings = _resolve(settings, path.resolve().parent)
+    return resolved
+
+
+def read_secret(path: Path) -> str:
+    """Return the content of a secret's file without its line end; raise ``Misconfigured`` when it can't be read."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured("bad-settings", f"The file {path} can't be read: {error}.") from error
+
+
+def _explain(error: ValidationError) -> str:
+    found = [f"`{'.'.join(map(str, one['loc']))}`: {one['msg']}" for one in error.errors()]
+    return "; ".join(found) + "."
+
+
+def _resolve(value: Any, base: Path) -> Any:
+    if isinstance(value, Path):
+        return _locate(value, base)
+    if isinstance(value, tuple):
+        return tuple(_resolve(item, base) for item in value)
+    if isinstance(value, BaseModel):
+        return value.model_copy(update={name: _resolve(getattr(value, name), base) for name in type(value).model_fields})
+    return value
+
+
+def _locate(path: Path, base: Path) -> Path:
+    text = str(path)
+    if not text.startswith(CREDENTIAL):
+        return base / path
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        raise Misconfigured("bad-settings", f"`{text}` needs $CREDENTIALS_DIRECTORY, which is not set.")
+    return Path(folder) / text.removeprefix(CREDENTIAL)

@@ -1,0 +1,93 @@
+"""The store of one centre: everything that must survive a crash, written in groups by one thread.
+
+The port is three verbs: :meth:`Store.write` runs a job in the next transaction and returns after the commit, :meth:`Store.read`
+runs one on a snapshot, :meth:`Store.close` ends both. A job is a function of a connection; the SQL it needs stands in
+:mod:`outgoing`, :mod:`incoming` and :mod:`record`, and nowhere outside this package. The loops of a node never call each other:
+they meet here, and wake each other by the store's signals (``outbox_changed``, ``inbox_changed``).
+
+An *epoch* is made with the store (Unix seconds at its creation, so it only increases) and stays with it. Errors raised:
+``StoreTrouble`` (``store-full``, ``store-locked``, ``store-unavailable``), ``Misconfigured`` (``store-damaged``, ``store-newer``,
+``store-of-another``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, exc, insert, select
+
+from relay.errors import Misconfigured, StoreTrouble
+from relay.store import incoming, outgoing, record
+from relay.store.common import upsert
+from relay.store.engine import Writer, open_engine
+from relay.store.signal import Signal
+from relay.store.tables import META
+
+__all__ = ["Store", "incoming", "outgoing", "record"]
+
+T = TypeVar("T")
+READERS = 2
+
+
+class Store:
+    """One centre's store; :meth:`open` makes or opens it. ``fresh`` says that it was made just now."""
+
+    def __init__(self, engine: Engine, epoch: int, *, fresh: bool) -> None:
+        self.epoch = epoch
+        self.fresh = fresh
+        self.outbox_changed = Signal()
+        self.inbox_changed = Signal()
+        self._engine = engine
+        self._writer = Writer(engine)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
+
+    @classmethod
+    async def open(cls, path: Path, centre: str, network: str, now: int) -> Store:
+        """Open the store of a centre, making it when it is not there; ``now`` in milliseconds."""
+        engine = await asyncio.to_thread(open_engine, path)
+        epoch, fresh = await asyncio.to_thread(_identify, engine, path, centre, network, now // 1000)
+        return cls(engine, epoch, fresh=fresh)
+
+    async def write(self, job: Callable[[Connection], T]) -> T:
+        """Run a job in the next transaction and return its result once it is on disk."""
+        return await self._writer.run(job)
+
+    async def read(self, job: Callable[[Connection], T]) -> T:
+        """Run a job on a snapshot of what is committed."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, job)
+
+    async def probe(self, now: int) -> None:
+        """Write something and wait until it is on disk; raise ``StoreTrouble`` when that can't be done."""
+        row = {"name": "probed_at", "value": str(now)}
+        await self.write(lambda connection: upsert(connection, META, [row], ["value"]))
+
+    async def close(self) -> None:
+        """Finish what waits, then close every connection."""
+        await self._writer.close()
+        await asyncio.to_thread(self._readers.shutdown)
+        self._engine.dispose()
+
+    def _read(self, job: Callable[[Connection], T]) -> T:
+        try:
+            with self._engine.connect() as connection:
+                return job(connection)
+        except exc.DatabaseError as error:
+            raise StoreTrouble("store-unavailable", f"The store can't be read now: {error.orig}.") from error
+
+
+def _identify(engine: Engine, path: Path, centre: str, network: str, epoch: int) -> tuple[int, bool]:
+    """Return the store's epoch, writing whose it is into a new one."""
+    mine = {"centre": centre, "network": network}
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        meta = {row.name: row.value for row in connection.execute(select(META))}
+        if not meta:
+            rows = [{"name": name, "value": value} for name, value in {**mine, "epoch": str(epoch)}.items()]
+            connection.execute(insert(META), rows)
+            return epoch, True
+    if {name: meta.get(name) for name in mine} != mine:
+        raise Misconfigured("store-of-another", f"The store {path} belongs to {meta.get('centre')}, not to {centre}.")
+    return int(meta["epoch"]), False

@@ -1,0 +1,173 @@
+"""The database underneath: how it is opened, brought to the current form, and written by one thread in groups.
+
+:class:`Writer` owns the only writing connection. Whatever jobs wait when the last commit ends go into the next transaction, each
+behind a savepoint, so one failing job harms no other; a future resolves only after the commit is on disk. When the commit itself
+fails nothing of the group is done and every future raises ``StoreTrouble``: the caller still has its work and tries again.
+
+SQLite runs in WAL mode with ``synchronous=FULL`` (a commit survives power loss) and ``secure_delete`` (a purge leaves nothing).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alembic import command
+from alembic.config import Config
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection, Engine, create_engine, event, exc
+
+from relay.errors import Misconfigured, RelayError, StoreTrouble
+
+T = TypeVar("T")
+Job = Callable[[Connection], Any]
+
+MAX_GROUP = 256
+BUSY_SECONDS = 5
+
+
+def open_engine(path: Path) -> Engine:
+    """Return an engine on the SQLite file, migrated to the current form.
+
+    A damaged file, or one written by a newer release, raises ``Misconfigured``; one that can't be reached ``StoreTrouble``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    try:
+        with engine.connect() as connection:
+            _check_intact(connection, path)
+            migrate(connection)
+    except exc.DatabaseError as error:
+        raise _trouble(error, path) from error
+    path.chmod(0o600)
+    return engine
+
+
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Bring the database to a revision; raise ``Misconfigured`` when it was written by a newer release."""
+    config = Config()
+    config.set_main_option("script_location", str(resources.files("relay.store") / "migrations"))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, revision)
+    except CommandError as error:
+        raise Misconfigured("store-newer", f"The store was written by a newer release of the relay: {error}") from error
+    connection.commit()
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    # The driver's own transaction handling begins too late for savepoints; SQLAlchemy begins instead (see _begin).
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON", "cache_size=-32768"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    # A transaction that reads first and writes later could not take the lock from another; take it at once when writing.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
+
+
+def _check_intact(connection: Connection, path: Path) -> None:
+    found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    if found != "ok":
+        raise Misconfigured("store-damaged", f"The store {path} is damaged: {found}. Nothing was read from it.")
+
+
+def _trouble(error: exc.DatabaseError, path: Path) -> RelayError:
+    said = str(error.orig)
+    if "malformed" in said or "not a database" in said:
+        return Misconfigured("store-damaged", f"The store {path} is damaged: {said}. Nothing was read from it.")
+    return _store_trouble(error)
+
+
+def _store_trouble(error: Exception) -> StoreTrouble:
+    said = str(getattr(error, "orig", error))
+    code = "store-full" if "full" in said else "store-locked" if "locked" in said else "store-unavailable"
+    return StoreTrouble(code, f"The store can't be written now: {said}.")
+
+
+class Writer:
+    """The one thread that writes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._jobs: queue.SimpleQueue[tuple[Job, asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def run(self, job: Callable[[Connection], T]) -> T:
+        """Run a job in the next transaction; return its result after the commit."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.put((job, future))
+        return await future
+
+    async def close(self) -> None:
+        """Finish what waits and end the thread."""
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _work(self) -> None:
+        while True:
+            group, last = self._take()
+            if group:
+                outcomes = self._commit(group)
+                with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
+                    self._loop.call_soon_threadsafe(_resolve, outcomes)
+            if last:
+                return
+
+    def _take(self) -> tuple[list[tuple[Job, asyncio.Future[Any]]], bool]:
+        """Wait for one job, then take all that wait behind it."""
+        first = self._jobs.get()
+        group = [first] if first else []
+        while first and len(group) < MAX_GROUP:
+            try:
+                following = self._jobs.get_nowait()
+            except queue.Empty:
+                return group, False
+            if following is None:
+                return group, True
+            group.append(following)
+        return group, first is None
+
+    def _commit(self, group: list[tuple[Job, asyncio.Future[Any]]]) -> list[tuple[asyncio.Future[Any], Any]]:
+        try:
+            with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+                return [(future, _attempt(connection, job, alone=len(group) == 1)) for job, future in group]
+        except RelayError as error:
+            return [(future, error) for _, future in group]
+        except Exception as error:  # whatever went wrong, the callers learn it and the thread lives
+            trouble = _store_trouble(error) if isinstance(error, exc.DatabaseError) else error
+            return [(future, trouble) for _, future in group]
+
+
+def _attempt(connection: Connection, job: Job, *, alone: bool) -> Any:
+    """Run one job; alone, its failure rolls the whole transaction back, else only to its savepoint."""
+    if alone:
+        return job(connection)
+    try:
+        with connection.begin_nested():
+            return job(connection)
+    except exc.OperationalError:
+        raise  # the database itself is in trouble: the whole group must be tried again
+    except Exception as error:  # handed to the one who asked
+        return error
+
+
+def _resolve(outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, outcome in outcomes:
+        if future.done():
+            continue
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)

@@ -1,0 +1,302 @@
+"""Rows of what this centre receives: sealed envelopes, their messages' way to the centre's system, and the receipts made.
+
+A message is known by (origin, id) for as long as it is kept, so a second copy, re-sealed or not, has no effect. Every sequence of
+an authentic envelope is closed once it was judged, whatever the verdict; what is not closed below a lane's highest is a gap.
+The states of a message here: ``waiting`` (stored), ``handed`` (given out, not yet acknowledged), ``delivered`` (acknowledged),
+``rejected`` (refused after it was stored), ``quarantined`` (refused on arrival, kept for an operator).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from relay.envelope import Envelope, read_core
+from relay.store.common import Resting, inserted, resting
+from relay.store.tables import INBOX_CLOSED, INBOX_ENVELOPE, INBOX_MESSAGE, RECEIPT_OUT, RECEIPT_RANGE, SAMPLE
+
+KEPT_SAMPLES = 1000
+OPEN = ("waiting", "handed")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An opened envelope to take in; ``verdicts`` holds per message the code of its refusal, or None."""
+
+    envelope: Envelope
+    content_key: bytes
+    rank: int
+    verdicts: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of an arrival, by position in its envelope."""
+
+    accepted: tuple[int, ...]
+    rejected: dict[int, str]
+    duplicate: tuple[int, ...]
+    forked: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a receipt must name of a received message."""
+
+    id: str
+    origin: str
+    epoch: int
+    lane: str
+    sequence: int
+    commitment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A message on its way to the centre's system."""
+
+    id: str
+    origin: str
+    received_at: int
+    envelope: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Consecutive sequences of one origin's lane that a receipt speaks of."""
+
+    epoch: int
+    lane: str
+    first: int
+    last: int
+
+
+def take(connection: Connection, arrival: Arrival, at: int, me: str) -> Taken:
+    """Store what is new of an arrival and close its sequences; a copy of what is known changes nothing."""
+    core = arrival.envelope.core
+    known = _known(connection, core.origin, [item.id for item in core.messages])
+    forked = _forked(connection, arrival.envelope, known)
+    fresh = [position for position, item in enumerate(core.messages) if item.id not in known]
+    if fresh:
+        _insert(connection, arrival, fresh, at, me)
+    recipient = core.recipient(me)
+    if recipient is not None:
+        close(connection, core.origin, Range(core.epoch, core.lane, recipient.first, recipient.last))
+    rejected = {position: code for position in fresh if (code := arrival.verdicts[position]) is not None}
+    return Taken(
+        accepted=tuple(position for position in fresh if position not in rejected),
+        rejected=rejected,
+        duplicate=tuple(position for position, item in enumerate(core.messages) if item.id in known),
+        forked=tuple(forked),
+    )
+
+
+def close(connection: Connection, origin: str, closed: Range) -> None:
+    """Note these sequences as judged, merging them with their neighbours."""
+    table = INBOX_CLOSED
+    touching = (
+        (table.c.origin == origin)
+        & (table.c.epoch == closed.epoch)
+        & (table.c.lane == closed.lane)
+        & (table.c.first <= closed.last + 1)
+        & (table.c.last >= closed.first - 1)
+    )
+    rows = connection.execute(select(table.c.first, table.c.last).where(touching)).all()
+    if any(row.first <= closed.first and row.last >= closed.last for row in rows):
+        return
+    if rows:
+        connection.execute(delete(table).where(touching))
+    first = min([closed.first, *(row.first for row in rows)])
+    last = max([closed.last, *(row.last for row in rows)])
+    connection.execute(insert(table).values(origin=origin, epoch=closed.epoch, lane=closed.lane, first=first, last=last))
+
+
+def held(connection: Connection, origin: str, epoch: int, lane: str) -> list[tuple[int, int]]:
+    """Return the closed sequences of an origin's lane as ascending ranges."""
+    rows = connection.execute(
+        select(INBOX_CLOSED.c.first, INBOX_CLOSED.c.last)
+        .where(INBOX_CLOSED.c.origin == origin, INBOX_CLOSED.c.epoch == epoch, INBOX_CLOSED.c.lane == lane)
+        .order_by(INBOX_CLOSED.c.first)
+    )
+    return [(row.first, row.last) for row in rows]
+
+
+def hand_out(connection: Connection, limit: int, now: int) -> tuple[list[Handed], list[Place]]:
+    """Give out the oldest open messages of the highest precedence; return them and those whose deadline had passed.
+
+    The deadline is judged here, when a message is first handed out, and never again.
+    """
+    rows = connection.execute(
+        select(INBOX_MESSAGE, INBOX_ENVELOPE.c.received_at)
+        .join(INBOX_ENVELOPE, INBOX_ENVELOPE.c.n == INBOX_MESSAGE.c.envelope)
+        .where(INBOX_MESSAGE.c.state.in_(OPEN))
+        .order_by(INBOX_MESSAGE.c.rank, INBOX_MESSAGE.c.n)
+        .limit(limit)
+    ).all()
+    late = [row for row in rows if row.state == "waiting" and 0 < row.deadline <= now]
+    expired = {row.n for row in late}
+    handed = [row for row in rows if row.n not in expired]
+    _set_state(connection, [row.n for row in handed if row.state == "waiting"], "handed", now)
+    _set_state(connection, list(expired), "rejected", now, "expired")
+    given = [Handed(row.id, row.origin, row.received_at, row.envelope, row.position) for row in handed]
+    return given, places(connection, late)
+
+
+def acknowledge(connection: Connection, ids: Sequence[str], now: int) -> tuple[list[Place], set[str]]:
+    """Note that the centre's system took these messages; return those newly delivered, and all ids that are settled.
+
+    An id that was never handed out is neither.
+    """
+    rows = connection.execute(
+        select(INBOX_MESSAGE).where(INBOX_MESSAGE.c.id.in_(ids), INBOX_MESSAGE.c.state.in_(("handed", "delivered")))
+    ).all()
+    fresh = [row for row in rows if row.state == "handed"]
+    _set_state(connection, [row.n for row in fresh], "delivered", now)
+    return places(connection, fresh), {row.id for row in rows}
+
+
+def envelopes(connection: Connection, numbers: Iterable[int]) -> dict[int, Resting]:
+    """Return received envelopes at rest by number."""
+    rows = connection.execute(select(INBOX_ENVELOPE).where(INBOX_ENVELOPE.c.n.in_(list(numbers))))
+    return {row.n: resting(row) for row in rows}
+
+
+def waiting(connection: Connection) -> int:
+    """Return how many messages the centre's system has not acknowledged."""
+    query = select(func.count()).select_from(INBOX_MESSAGE).where(INBOX_MESSAGE.c.state.in_(OPEN))
+    return connection.execute(query).scalar_one()
+
+
+def quarantined(connection: Connection) -> int:
+    """Return how many authentic messages were refused on arrival and are kept."""
+    query = select(func.count()).select_from(INBOX_MESSAGE).where(INBOX_MESSAGE.c.state == "quarantined")
+    return connection.execute(query).scalar_one()
+
+
+def add_receipt(connection: Connection, recipient: str, receipt_id: str, raw: bytes, ranges: Sequence[Range], at: int) -> None:
+    """Store a receipt as it will be sent, and which sequences it speaks of, so that it can be sent again whole."""
+    values = {"recipient": recipient, "id": receipt_id, "raw": raw, "created_at": at}
+    number = inserted(connection.execute(insert(RECEIPT_OUT).values(values)))
+    rows = [
+        {"receipt": number, "origin": recipient, "epoch": r.epoch, "lane": r.lane, "first": r.first, "last": r.last}
+        for r in ranges
+    ]
+    connection.execute(insert(RECEIPT_RANGE), rows)
+
+
+def receipts(
+    connection: Connection, origin: str, epoch: int, lane: str, ranges: Iterable[tuple[int, int]], most: int
+) -> list[bytes]:
+    """Return the stored receipts that speak of these sequences of an origin's lane, oldest first, at most ``most``."""
+    found: set[int] = set()
+    for first, last in ranges:
+        query = select(RECEIPT_RANGE.c.receipt).where(
+            RECEIPT_RANGE.c.origin == origin,
+            RECEIPT_RANGE.c.epoch == epoch,
+            RECEIPT_RANGE.c.lane == lane,
+            RECEIPT_RANGE.c.first <= last,
+            RECEIPT_RANGE.c.last >= first,
+        )
+        found.update(connection.execute(query.limit(most)).scalars())
+    rows = connection.execute(
+        select(RECEIPT_OUT.c.raw).where(RECEIPT_OUT.c.n.in_(sorted(found)[:most])).order_by(RECEIPT_OUT.c.n)
+    )
+    return [row.raw for row in rows]
+
+
+def add_sample(connection: Connection, code: str, detail: str, raw: bytes, at: int) -> None:
+    """Keep bytes that could not be trusted, for an operator to look at; only the newest are kept."""
+    values = {"code": code, "detail": detail, "raw": raw, "received_at": at}
+    number = inserted(connection.execute(insert(SAMPLE).values(values)))
+    connection.execute(delete(SAMPLE).where(SAMPLE.c.n <= number - KEPT_SAMPLES))
+
+
+def samples(connection: Connection) -> list[tuple[str, str]]:
+    """Return (code, detail) of the kept samples, oldest first."""
+    rows = connection.execute(select(SAMPLE.c.code, SAMPLE.c.detail).order_by(SAMPLE.c.n))
+    return [(row.code, row.detail) for row in rows]
+
+
+def places(connection: Connection, rows: Sequence[Any]) -> list[Place]:
+    """Return where received messages stand, given their rows."""
+    numbers = {row.envelope for row in rows}
+    table = INBOX_ENVELOPE
+    found = connection.execute(select(table.c.n, table.c.first, table.c.header).where(table.c.n.in_(numbers)))
+    cores = {row.n: (row.first, read_core(row.header)) for row in found}
+    return [_place(row, *cores[row.envelope]) for row in rows]
+
+
+def _place(row: Any, first: int, core: Any) -> Place:
+    return Place(
+        id=row.id,
+        origin=row.origin,
+        epoch=core.epoch,
+        lane=core.lane,
+        sequence=first + row.position,
+        commitment=core.messages[row.position].commitment,
+    )
+
+
+def _known(connection: Connection, origin: str, ids: Sequence[str]) -> dict[str, Any]:
+    rows = connection.execute(
+        select(INBOX_MESSAGE.c.id, INBOX_MESSAGE.c.envelope, INBOX_MESSAGE.c.position).where(
+            INBOX_MESSAGE.c.origin == origin, INBOX_MESSAGE.c.id.in_(ids)
+        )
+    )
+    return {row.id: row for row in rows}
+
+
+def _forked(connection: Connection, envelope: Envelope, known: dict[str, Any]) -> list[int]:
+    """Return the positions whose id is known with another commitment: the origin contradicts itself."""
+    if not known:
+        return []
+    headers = envelopes(connection, {row.envelope for row in known.values()})
+    cores = {n: read_core(kept.header) for n, kept in headers.items()}
+    return [
+        position
+        for position, item in enumerate(envelope.core.messages)
+        if (row := known.get(item.id)) is not None and cores[row.envelope].messages[row.position].commitment != item.commitment
+    ]
+
+
+def _insert(connection: Connection, arrival: Arrival, fresh: Sequence[int], at: int, me: str) -> None:
+    core = arrival.envelope.core
+    recipient = core.recipient(me)
+    values = {
+        "origin": core.origin,
+        "id": core.id,
+        "epoch": core.epoch,
+        "lane": core.lane,
+        "first": recipient.first if recipient else 0,
+        "header": arrival.envelope.header,
+        "body": arrival.envelope.body,
+        "content_key": arrival.content_key,
+        "received_at": at,
+    }
+    number = inserted(connection.execute(insert(INBOX_ENVELOPE).values(values)))
+    connection.execute(insert(INBOX_MESSAGE), [_message_row(arrival, number, position, at) for position in fresh])
+
+
+def _message_row(arrival: Arrival, envelope: int, position: int, at: int) -> dict[str, Any]:
+    item = arrival.envelope.core.messages[position]
+    code = arrival.verdicts[position]
+    return {
+        "origin": arrival.envelope.core.origin,
+        "id": item.id,
+        "envelope": envelope,
+        "position": position,
+        "rank": arrival.rank,
+        "deadline": item.deadline,
+        "state": "waiting" if code is None else "quarantined",
+        "code": code,
+        "at": at,
+    }
+
+
+def _set_state(connection: Connection, numbers: Sequence[int], state: str, at: int, code: str | None = None) -> None:
+    if numbers:
+        connection.execute(update(INBOX_MESSAGE).where(INBOX_MESSAGE.c.n.in_(numbers)).values(state=state, at=at, code=code))

@@ -1,0 +1,401 @@
+"""Rows of what this centre sends: envelopes, their messages, and what each recipient has said about them.
+
+The functions here take the connection of a transaction and are run by the store's writer or readers. A recipient's statement is
+matched by epoch, lane, sequence *and* commitment; each becomes one step row, whose mask says which messages of the envelope it
+speaks of. A message's state is never stored twice: it is read off the steps.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+
+from relay.envelope import MAX_MESSAGES, Envelope, read_core
+from relay.receipts import TERMINAL, Statement
+from relay.store.common import Resting, bit, bits, inserted, mask_of, resting, signed, unsigned, upsert
+from relay.store.tables import (
+    IDEMPOTENCY,
+    OUTBOX_DELIVERY,
+    OUTBOX_ENVELOPE,
+    OUTBOX_MESSAGE,
+    OUTBOX_STEP,
+    RECEIPT_IN,
+    SEQUENCE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewEnvelope:
+    """A sealed batch on its way into the outbox; ``keys`` are its routing keys, the main one first."""
+
+    envelope: Envelope
+    content_key: bytes
+    keys: tuple[str, ...]
+    rank: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotent:
+    """What an idempotency key stands for: the digest of the body, the message it became and who gets it."""
+
+    key: str
+    digest: bytes
+    message: str
+    recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An envelope to publish; ``raw`` as it goes on the wire."""
+
+    n: int
+    id: str
+    lane: str
+    rank: int
+    keys: tuple[str, ...]
+    raw: bytes
+    recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that happened to a message at a recipient; ``at`` in milliseconds."""
+
+    state: str
+    at: int
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that this centre submitted: where it rests, and per recipient its history, oldest first."""
+
+    id: str
+    position: int
+    resting: Resting
+    submitted_at: int
+    lane: str
+    recipients: dict[str, tuple[Step, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLane:
+    """What is open towards a peer in one lane: sequences sent without a terminal receipt, as ranges."""
+
+    recipient: str
+    lane: str
+    highest: int
+    ranges: tuple[tuple[int, int], ...]
+    unaccepted: int
+    oldest: int
+
+
+def sequences(connection: Connection) -> dict[tuple[str, str], int]:
+    """Return the last number used, per (recipient, lane or kind of control)."""
+    rows = connection.execute(select(SEQUENCE.c.recipient, SEQUENCE.c.lane, SEQUENCE.c.last))
+    return {(row.recipient, row.lane): row.last for row in rows}
+
+
+def next_number(connection: Connection, recipient: str, lane: str) -> int:
+    """Use up and return the next number towards a recipient in a lane or kind of control."""
+    where = (SEQUENCE.c.recipient == recipient) & (SEQUENCE.c.lane == lane)
+    number = (connection.execute(select(SEQUENCE.c.last).where(where)).scalar() or 0) + 1
+    _store_sequences(connection, {(recipient, lane): number})
+    return number
+
+
+def add(connection: Connection, envelopes: Sequence[NewEnvelope], idempotent: Sequence[Idempotent]) -> list[int]:
+    """Store sealed envelopes with their messages, deliveries and sequences; return their numbers in order."""
+    numbers = [_add_envelope(connection, new) for new in envelopes]
+    pairs = list(zip(numbers, envelopes, strict=True))
+    connection.execute(insert(OUTBOX_MESSAGE), [row for n, new in pairs for row in _message_rows(n, new)])
+    connection.execute(insert(OUTBOX_DELIVERY), [row for n, new in pairs for row in _delivery_rows(n, new)])
+    _store_sequences(
+        connection,
+        {(to.centre, new.envelope.core.lane): to.last for new in envelopes for to in new.envelope.core.to},
+    )
+    if idempotent:
+        now = envelopes[0].created_at
+        connection.execute(
+            insert(IDEMPOTENCY),
+            [{"key": i.key, "digest": i.digest, "message": i.message, "created_at": now} for i in idempotent],
+        )
+    return numbers
+
+
+def idempotent(connection: Connection, keys: Sequence[str]) -> dict[str, Idempotent]:
+    """Return what these idempotency keys already stand for."""
+    rows = connection.execute(
+        select(IDEMPOTENCY, OUTBOX_DELIVERY.c.recipient)
+        .join(OUTBOX_MESSAGE, OUTBOX_MESSAGE.c.id == IDEMPOTENCY.c.message)
+        .join(OUTBOX_DELIVERY, OUTBOX_DELIVERY.c.envelope == OUTBOX_MESSAGE.c.envelope)
+        .where(IDEMPOTENCY.c.key.in_(keys))
+        .order_by(OUTBOX_DELIVERY.c.recipient)
+    ).all()
+    recipients: dict[str, list[str]] = {}
+    for row in rows:
+        recipients.setdefault(row.key, []).append(row.recipient)
+    return {row.key: Idempotent(row.key, row.digest, row.message, tuple(recipients[row.key])) for row in rows}
+
+
+def due(connection: Connection, after: int, limit: int) -> list[tuple[int, int]]:
+    """Return (rank, number) of envelopes numbered above ``after`` that were never confirmed by the broker."""
+    rows = connection.execute(
+        select(OUTBOX_ENVELOPE.c.rank, OUTBOX_ENVELOPE.c.n)
+        .where(OUTBOX_ENVELOPE.c.sent_at.is_(None), OUTBOX_ENVELOPE.c.n > after)
+        .order_by(OUTBOX_ENVELOPE.c.n)
+        .limit(limit)
+    )
+    return [(row.rank, row.n) for row in rows]
+
+
+def load(connection: Connection, n: int) -> Due | None:
+    """Return an envelope as it goes on the wire, or None when it is no longer kept."""
+    row = connection.execute(select(OUTBOX_ENVELOPE).where(OUTBOX_ENVELOPE.c.n == n)).one_or_none()
+    if row is None:
+        return None
+    recipients = tuple(to.centre for to in read_core(row.header).to)
+    return Due(row.n, row.id, row.lane, row.rank, tuple(json.loads(row.keys)), row.header + row.body, recipients)
+
+
+def mark_sent(connection: Connection, numbers: Sequence[int], at: int) -> None:
+    """Note that the broker confirmed these envelopes for the first time."""
+    connection.execute(
+        update(OUTBOX_ENVELOPE).where(OUTBOX_ENVELOPE.c.n == bindparam("number")).values(sent_at=at),
+        [{"number": n} for n in numbers],
+    )
+
+
+def add_receipt(connection: Connection, sender: str, envelope: Envelope, content_key: bytes, at: int) -> int | None:
+    """Store a receipt as evidence; return its number, or None when it is already there."""
+    known = select(RECEIPT_IN.c.n).where(RECEIPT_IN.c.sender == sender, RECEIPT_IN.c.id == envelope.core.id)
+    if connection.execute(known).scalar() is not None:
+        return None
+    values = {
+        "sender": sender,
+        "id": envelope.core.id,
+        "header": envelope.header,
+        "body": envelope.body,
+        "content_key": content_key,
+        "received_at": at,
+    }
+    return inserted(connection.execute(insert(RECEIPT_IN).values(values)))
+
+
+def apply(connection: Connection, sender: str, statement: Statement, receipt: int) -> list[str]:
+    """Take a peer's statement about messages sent to it; return the commitments of those it changed.
+
+    A statement counts only for the sender's own deliveries and for the very commitments that were sent; a second one for the same
+    state changes nothing.
+    """
+    where = (
+        (OUTBOX_DELIVERY.c.recipient == sender)
+        & (OUTBOX_DELIVERY.c.epoch == statement.epoch)
+        & (OUTBOX_DELIVERY.c.lane == statement.lane)
+        & (OUTBOX_DELIVERY.c.first <= statement.last)
+        & (OUTBOX_DELIVERY.c.first > statement.first - MAX_MESSAGES)
+        & (OUTBOX_DELIVERY.c.last >= statement.first)
+    )
+    changed: list[str] = []
+    for row in connection.execute(select(OUTBOX_DELIVERY).where(where)).all():
+        changed += _apply_to(connection, row, statement, receipt)
+    return changed
+
+
+def open_lanes(connection: Connection, most: int) -> list[OpenLane]:
+    """Return per peer and lane what was sent and has no terminal receipt, at most ``most`` ranges each."""
+    rows = connection.execute(
+        select(OUTBOX_DELIVERY, OUTBOX_ENVELOPE.c.sent_at)
+        .join(OUTBOX_ENVELOPE, OUTBOX_ENVELOPE.c.n == OUTBOX_DELIVERY.c.envelope)
+        .where(OUTBOX_DELIVERY.c.open != 0, OUTBOX_ENVELOPE.c.sent_at.is_not(None))
+        .order_by(OUTBOX_DELIVERY.c.recipient, OUTBOX_DELIVERY.c.lane, OUTBOX_DELIVERY.c.first)
+    )
+    lanes: dict[tuple[str, str], list[Any]] = {}
+    for row in rows:
+        lanes.setdefault((row.recipient, row.lane), []).append(row)
+    return [_open_lane(recipient, lane, found, most) for (recipient, lane), found in lanes.items()]
+
+
+def find(connection: Connection, recipient: str, epoch: int, lane: str, ranges: Iterable[tuple[int, int]]) -> list[int]:
+    """Return the numbers of envelopes that carry these sequences to a recipient, each once, in order."""
+    found: dict[int, None] = {}
+    for first, last in ranges:
+        rows = connection.execute(
+            select(OUTBOX_DELIVERY.c.envelope)
+            .where(
+                OUTBOX_DELIVERY.c.recipient == recipient,
+                OUTBOX_DELIVERY.c.epoch == epoch,
+                OUTBOX_DELIVERY.c.lane == lane,
+                OUTBOX_DELIVERY.c.first <= last,
+                OUTBOX_DELIVERY.c.last >= first,
+            )
+            .order_by(OUTBOX_DELIVERY.c.first)
+        )
+        found.update(dict.fromkeys(row.envelope for row in rows))
+    return list(found)
+
+
+def message(connection: Connection, message_id: str) -> Sent | None:
+    """Return a submitted message with its history per recipient, or None when this centre did not submit it."""
+    row = connection.execute(
+        select(OUTBOX_MESSAGE.c.position, OUTBOX_ENVELOPE)
+        .join(OUTBOX_ENVELOPE, OUTBOX_ENVELOPE.c.n == OUTBOX_MESSAGE.c.envelope)
+        .where(OUTBOX_MESSAGE.c.id == message_id)
+    ).one_or_none()
+    if row is None:
+        return None
+    return _sent(connection, message_id, row)
+
+
+def messages(connection: Connection, before: str | None, limit: int) -> list[Sent]:
+    """Return the submitted messages, newest first, starting below the id ``before``."""
+    query = (
+        select(OUTBOX_MESSAGE.c.id.label("message"), OUTBOX_MESSAGE.c.position, OUTBOX_ENVELOPE)
+        .join(OUTBOX_ENVELOPE, OUTBOX_ENVELOPE.c.n == OUTBOX_MESSAGE.c.envelope)
+        .order_by(OUTBOX_MESSAGE.c.id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(OUTBOX_MESSAGE.c.id < before)
+    return [_sent(connection, row.message, row) for row in connection.execute(query).all()]
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """Return how many envelopes wait to be published and how many deliveries lack a terminal receipt."""
+    unsent = select(func.count()).select_from(OUTBOX_ENVELOPE).where(OUTBOX_ENVELOPE.c.sent_at.is_(None))
+    open_ = select(func.count()).select_from(OUTBOX_DELIVERY).where(OUTBOX_DELIVERY.c.open != 0)
+    return {"unsent": connection.execute(unsent).scalar_one(), "open": connection.execute(open_).scalar_one()}
+
+
+def _add_envelope(connection: Connection, new: NewEnvelope) -> int:
+    core = new.envelope.core
+    values = {
+        "id": core.id,
+        "epoch": core.epoch,
+        "lane": core.lane,
+        "rank": new.rank,
+        "keys": json.dumps(new.keys, separators=(",", ":")),
+        "header": new.envelope.header,
+        "body": new.envelope.body,
+        "content_key": new.content_key,
+        "created_at": new.created_at,
+    }
+    return inserted(connection.execute(insert(OUTBOX_ENVELOPE).values(values)))
+
+
+def _message_rows(n: int, new: NewEnvelope) -> list[dict[str, Any]]:
+    return [{"id": item.id, "envelope": n, "position": at} for at, item in enumerate(new.envelope.core.messages)]
+
+
+def _delivery_rows(n: int, new: NewEnvelope) -> list[dict[str, Any]]:
+    core = new.envelope.core
+    everything = signed(bits(len(core.messages)))
+    common = {"epoch": core.epoch, "lane": core.lane, "envelope": n, "open": everything, "unaccepted": everything}
+    return [{"recipient": to.centre, "first": to.first, "last": to.last, **common} for to in core.to]
+
+
+def _store_sequences(connection: Connection, last: dict[tuple[str, str], int]) -> None:
+    rows = [{"recipient": recipient, "lane": lane, "last": number} for (recipient, lane), number in last.items()]
+    upsert(connection, SEQUENCE, rows, ["last"])
+
+
+def _apply_to(connection: Connection, row: Any, statement: Statement, receipt: int) -> list[str]:
+    """Apply the part of a statement that speaks of one delivery; return the commitments it changed."""
+    header = connection.execute(select(OUTBOX_ENVELOPE.c.header).where(OUTBOX_ENVELOPE.c.n == row.envelope)).scalar_one()
+    items = read_core(header).messages
+    spoken = [
+        position
+        for position, item in enumerate(items)
+        if 0 <= row.first + position - statement.first < len(statement.commitments)
+        and statement.commitments[row.first + position - statement.first] == item.commitment
+    ]
+    before = _said_already(connection, row, statement)
+    fresh = [position for position in spoken if not before >> position & 1]
+    if not fresh:
+        return []
+    mask = mask_of(fresh)
+    _add_step(connection, row, statement, mask, receipt)
+    closed = mask if statement.state in TERMINAL else 0
+    connection.execute(
+        update(OUTBOX_DELIVERY)
+        .where(
+            OUTBOX_DELIVERY.c.recipient == row.recipient,
+            OUTBOX_DELIVERY.c.epoch == row.epoch,
+            OUTBOX_DELIVERY.c.lane == row.lane,
+            OUTBOX_DELIVERY.c.first == row.first,
+        )
+        .values(open=signed(unsigned(row.open) & ~closed), unaccepted=signed(unsigned(row.unaccepted) & ~mask))
+    )
+    return [items[position].commitment for position in fresh]
+
+
+def _said_already(connection: Connection, row: Any, statement: Statement) -> int:
+    """Return the messages that already have this state at this recipient, or a terminal one when this is terminal."""
+    states = TERMINAL if statement.state in TERMINAL else {statement.state}
+    masks = connection.execute(
+        select(OUTBOX_STEP.c.mask).where(
+            OUTBOX_STEP.c.envelope == row.envelope,
+            OUTBOX_STEP.c.recipient == row.recipient,
+            OUTBOX_STEP.c.state.in_(states),
+        )
+    ).scalars()
+    said = 0
+    for mask in masks:
+        said |= unsigned(mask)
+    return said
+
+
+def _add_step(connection: Connection, row: Any, statement: Statement, mask: int, receipt: int) -> None:
+    connection.execute(
+        insert(OUTBOX_STEP).values(
+            envelope=row.envelope,
+            recipient=row.recipient,
+            state=statement.state,
+            mask=signed(mask),
+            at=statement.time,
+            code=statement.code,
+            receipt=receipt,
+        )
+    )
+
+
+def _open_lane(recipient: str, lane: str, rows: Sequence[Any], most: int) -> OpenLane:
+    merged: list[tuple[int, int]] = []
+    for row in rows:
+        for position in range(row.last - row.first + 1):
+            if not unsigned(row.open) >> position & 1:
+                continue
+            sequence = row.first + position
+            if merged and merged[-1][1] == sequence - 1:
+                merged[-1] = (merged[-1][0], sequence)
+            else:
+                merged.append((sequence, sequence))
+    return OpenLane(
+        recipient=recipient,
+        lane=lane,
+        highest=max(row.last for row in rows),
+        ranges=tuple(merged[:most]),
+        unaccepted=sum(unsigned(row.unaccepted).bit_count() for row in rows),
+        oldest=min(row.sent_at for row in rows),
+    )
+
+
+def _sent(connection: Connection, message_id: str, row: Any) -> Sent:
+    deliveries = connection.execute(
+        select(OUTBOX_DELIVERY.c.recipient).where(OUTBOX_DELIVERY.c.envelope == row.n).order_by(OUTBOX_DELIVERY.c.recipient)
+    ).scalars()
+    steps = connection.execute(select(OUTBOX_STEP).where(OUTBOX_STEP.c.envelope == row.n).order_by(OUTBOX_STEP.c.n)).all()
+    ours = [step for step in steps if unsigned(step.mask) & bit(row.position)]
+    history: dict[str, tuple[Step, ...]] = {}
+    for recipient in deliveries:
+        taken = [Step("queued", row.created_at)]
+        if row.sent_at is not None:
+            taken.append(Step("sent", row.sent_at))
+        taken += [Step(step.state, step.at, step.code) for step in ours if step.recipient == recipient]
+        history[recipient] = tuple(taken)
+    return Sent(message_id, row.position, resting(row), row.created_at, row.lane, history)

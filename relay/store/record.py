@@ -1,0 +1,33 @@
+"""Rows of the audit record: leaves, numbered without holes per epoch, appended and never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, func, insert, select
+
+from relay.store.tables import AUDIT
+
+
+def append(connection: Connection, epoch: int, leaves: Sequence[bytes]) -> None:
+    """Append leaves to an epoch's log in this transaction."""
+    if not leaves:
+        return
+    last = connection.execute(select(func.max(AUDIT.c.position)).where(AUDIT.c.epoch == epoch)).scalar()
+    first = 0 if last is None else last + 1
+    rows = [{"epoch": epoch, "position": first + index, "leaf": leaf} for index, leaf in enumerate(leaves)]
+    connection.execute(insert(AUDIT), rows)
+
+
+def leaves(connection: Connection, epoch: int, first: int = 0, limit: int = 1000) -> list[bytes]:
+    """Return the leaves of an epoch from a position on, in order."""
+    rows = connection.execute(
+        select(AUDIT.c.leaf).where(AUDIT.c.epoch == epoch, AUDIT.c.position >= first).order_by(AUDIT.c.position).limit(limit)
+    )
+    return [row.leaf for row in rows]
+
+
+def size(connection: Connection, epoch: int) -> int:
+    """Return how many leaves an epoch's log has."""
+    query = select(func.count()).select_from(AUDIT).where(AUDIT.c.epoch == epoch)
+    return connection.execute(query).scalar_one()

@@ -1,0 +1,228 @@
+"""The tables of a centre's store, as SQLAlchemy Core sees them; the migrations create exactly these.
+
+Per message there is one row at its origin (``outbox_message``) and one at each recipient (``inbox_message``). Everything else is
+per envelope: the sealed bytes once, one ``outbox_delivery`` a recipient, one ``outbox_step`` a recipient and state. Which messages
+of an envelope a row speaks of is a bit mask by position (bit 0 is the first), kept as a signed 64-bit integer. Times are
+milliseconds since the Unix epoch. Content rests only as ciphertext, under a content key wrapped with the storage key.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint, text
+
+METADATA = MetaData()
+
+# SQLite aliases only INTEGER PRIMARY KEY to its row id; elsewhere the same column is a bigint.
+_Serial = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _number(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+def _bytes(name: str) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=False)
+
+
+def _serial() -> Column[int]:
+    return Column("n", _Serial, primary_key=True, autoincrement=True)
+
+
+META = Table("meta", METADATA, Column("name", Text, primary_key=True), _text("value"))
+
+SEQUENCE = Table(
+    "sequence",
+    METADATA,
+    Column("recipient", Text, primary_key=True),
+    Column("lane", Text, primary_key=True),
+    _number("last"),
+)
+
+OUTBOX_ENVELOPE = Table(
+    "outbox_envelope",
+    METADATA,
+    _serial(),
+    _text("id"),
+    _number("epoch"),
+    _text("lane"),
+    _number("rank"),
+    _text("keys"),
+    _bytes("header"),
+    _bytes("body"),
+    _bytes("content_key"),
+    _number("created_at"),
+    Column("sent_at", BigInteger),
+    Index(
+        "outbox_envelope_due",
+        "rank",
+        "n",
+        sqlite_where=text("sent_at IS NULL"),
+        postgresql_where=text("sent_at IS NULL"),
+    ),
+)
+
+OUTBOX_MESSAGE = Table(
+    "outbox_message",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    _number("envelope"),
+    _number("position"),
+    Index("outbox_message_envelope", "envelope"),
+    sqlite_with_rowid=False,
+)
+
+OUTBOX_DELIVERY = Table(
+    "outbox_delivery",
+    METADATA,
+    Column("recipient", Text, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("lane", Text, primary_key=True),
+    Column("first", BigInteger, primary_key=True),
+    _number("last"),
+    _number("envelope"),
+    _number("open"),
+    _number("unaccepted"),
+    Index("outbox_delivery_envelope", "envelope"),
+    Index(
+        "outbox_delivery_open",
+        "recipient",
+        "lane",
+        "first",
+        sqlite_where=text("open <> 0"),
+        postgresql_where=text("open <> 0"),
+    ),
+    sqlite_with_rowid=False,
+)
+
+OUTBOX_STEP = Table(
+    "outbox_step",
+    METADATA,
+    _serial(),
+    _number("envelope"),
+    _text("recipient"),
+    _text("state"),
+    _number("mask"),
+    _number("at"),
+    Column("code", Text),
+    Column("receipt", BigInteger),
+    Index("outbox_step_envelope", "envelope"),
+)
+
+IDEMPOTENCY = Table(
+    "idempotency",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    _bytes("digest"),
+    _text("message"),
+    _number("created_at"),
+    sqlite_with_rowid=False,
+)
+
+RECEIPT_IN = Table(
+    "receipt_in",
+    METADATA,
+    _serial(),
+    _text("sender"),
+    _text("id"),
+    _bytes("header"),
+    _bytes("body"),
+    _bytes("content_key"),
+    _number("received_at"),
+    UniqueConstraint("sender", "id", name="receipt_in_id"),
+)
+
+INBOX_ENVELOPE = Table(
+    "inbox_envelope",
+    METADATA,
+    _serial(),
+    _text("origin"),
+    _text("id"),
+    _number("epoch"),
+    _text("lane"),
+    _number("first"),
+    _bytes("header"),
+    _bytes("body"),
+    _bytes("content_key"),
+    _number("received_at"),
+    UniqueConstraint("origin", "id", name="inbox_envelope_id"),
+)
+
+INBOX_MESSAGE = Table(
+    "inbox_message",
+    METADATA,
+    _serial(),
+    _text("origin"),
+    _text("id"),
+    _number("envelope"),
+    _number("position"),
+    _number("rank"),
+    _number("deadline"),
+    _text("state"),
+    Column("code", Text),
+    _number("at"),
+    UniqueConstraint("id", "origin", name="inbox_message_id"),
+    Index(
+        "inbox_message_waiting",
+        "rank",
+        "n",
+        sqlite_where=text("state IN ('waiting', 'handed')"),
+        postgresql_where=text("state IN ('waiting', 'handed')"),
+    ),
+)
+
+INBOX_CLOSED = Table(
+    "inbox_closed",
+    METADATA,
+    Column("origin", Text, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("lane", Text, primary_key=True),
+    Column("first", BigInteger, primary_key=True),
+    _number("last"),
+    sqlite_with_rowid=False,
+)
+
+RECEIPT_OUT = Table(
+    "receipt_out",
+    METADATA,
+    _serial(),
+    _text("recipient"),
+    _text("id"),
+    _bytes("raw"),
+    _number("created_at"),
+)
+
+RECEIPT_RANGE = Table(
+    "receipt_range",
+    METADATA,
+    _serial(),
+    _number("receipt"),
+    _text("origin"),
+    _number("epoch"),
+    _text("lane"),
+    _number("first"),
+    _number("last"),
+    Index("receipt_range_sequence", "origin", "epoch", "lane", "last"),
+)
+
+SAMPLE = Table(
+    "sample",
+    METADATA,
+    _serial(),
+    _text("code"),
+    _text("detail"),
+    _bytes("raw"),
+    _number("received_at"),
+)
+
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("epoch", BigInteger, primary_key=True),
+    Column("position", BigInteger, primary_key=True),
+    _bytes("leaf"),
+    sqlite_with_rowid=False,
+)
