@@ -59,9 +59,7 @@ TLP = codes_of("tlp")
 HANDLING_CODES = codes_of("handling_codes")
 CLASSIFICATIONS = codes_of("classifications")
 PURPOSES = codes_of("purposes")
-GRADINGS = tuple(
-    f"{source}{rating}" for source in codes_of("grading_sources") for rating in codes_of("grading_information")
-)
+GRADINGS = tuple(f"{source}{rating}" for source in codes_of("grading_sources") for rating in codes_of("grading_information"))
 HS_CHAPTERS = codes_of("hs_chapters")
 
 
@@ -81,9 +79,7 @@ def currencies() -> frozenset[str]:
     from babel.core import get_global  # noqa: PLC0415 - costs 60 ms; a node that never sees a value never pays
 
     by_territory: Mapping[str, list[tuple[str, object, object, bool]]] = get_global("territory_currencies")
-    return frozenset(
-        code for used in by_territory.values() for code, _since, until, tender in used if until is None and tender
-    )
+    return frozenset(code for used in by_territory.values() for code, _since, until, tender in used if until is None and tender)
 
 
 def is_currency(code: str) -> bool:

@@ -19,9 +19,7 @@ WORLD = "001"
 
 _data = read_data("regions.json")
 REGIONS_VERSION: str = _data["version"]
-_LEAF_OF: dict[str, str] = {
-    country: leaf for leaf, countries in _data["leaves"].items() for country in countries.split()
-}
+_LEAF_OF: dict[str, str] = {country: leaf for leaf, countries in _data["leaves"].items() for country in countries.split()}
 _PARTS: dict[str, tuple[str, ...]] = {region: tuple(parts.split()) for region, parts in _data["wider"].items()}
 COUNTRIES: tuple[str, ...] = tuple(sorted(_LEAF_OF))
 

@@ -23,7 +23,7 @@ from relay import codes
 from relay.messages import rules
 from relay.messages.alert import Alert
 from relay.messages.base import Reference
-from relay.messages.problems import faulty_fields, problems_of
+from relay.messages.problems import problems_of
 from relay.messages.seizure import Seizure
 from relay.messages.strict import MAX_BYTES, read_document, refusal_of, refuse_infinite
 
@@ -51,16 +51,13 @@ def read(raw: bytes, *, limit: int = MAX_BYTES) -> Message:
     return _validated(raw, document, _SUBMIT_RULES)
 
 
-def _validated(
-    raw: bytes, document: dict[str, Any], checks: tuple[rules.Rule, ...], *, tolerant: bool = False
-) -> Message:
+def _validated(raw: bytes, document: dict[str, Any], checks: tuple[rules.Rule, ...], *, tolerant: bool = False) -> Message:
     try:
         # Straight from the bytes: validating the parsed document instead takes half as long again.
         message = _ADAPTER.validate_json(raw, extra="ignore" if tolerant else None)
     except ValidationError as error:
         refuse_infinite(document)
-        found = problems_of(error, document)
-        faulty = faulty_fields(error)
+        found, faulty = problems_of(error, document)
         if faulty:
             found += rules.broken(rules.plain(document, faulty), checks, faulty)
         raise refusal_of(tuple(found)) from None

@@ -53,31 +53,27 @@ class Marks(Part):
 
     kind: str = Field(description="message kind")
     version: Version = Field(default="1.0", description="version of the kind's schema, major.minor")
-    crime_types: Annotated[tuple[CrimeType, ...], Distinct] = Field(
-        min_length=1, max_length=32, description="crime types it is about; they decide who is entitled"
+    crime_types: Annotated[tuple[CrimeType, ...], Field(min_length=1, max_length=32), Distinct] = Field(
+        description="crime types it is about; they decide who is entitled"
     )
-    countries: Annotated[tuple[Country, ...], Distinct] = Field(
-        min_length=1, max_length=250, description="countries it concerns; their M49 sub-regions decide who is entitled"
+    countries: Annotated[tuple[Country, ...], Field(min_length=1, max_length=250), Distinct] = Field(
+        description="countries it concerns; their M49 sub-regions decide who is entitled"
     )
-    tlp: Annotated[str, listed("tlp")] = Field(
-        description="Traffic Light Protocol 2.0 mark; RED needs named recipients"
-    )
+    tlp: Annotated[str, listed("tlp")] = Field(description="Traffic Light Protocol 2.0 mark; RED needs named recipients")
     purpose: Annotated[str, listed("purposes")] = Field(description="purpose the data are processed for")
     nominal: bool = Field(description="whether it holds personal data")
     precedence: Annotated[str, listed("precedences")] = Field(default="routine", description="urgency")
     status: Annotated[str, listed("statuses")] = Field(default="actual", description="real, exercise or test traffic")
     handling: Annotated[str, listed("handling_codes")] = Field(default="H0", description="handling code")
-    handling_text: Line | None = Field(
-        default=None, description="the restriction in words; required with H3, only there"
-    )
+    handling_text: Line | None = Field(default=None, description="the restriction in words; required with H3, only there")
     classification: Annotated[str, listed("classifications")] = Field(
         default="unclassified", description="classification; no centre below this clearance gets it"
     )
-    to: Annotated[tuple[CentreId, ...], Distinct] | None = Field(
-        default=None, min_length=1, max_length=256, description="ids of the recipient centres; absent: all entitled"
+    to: Annotated[tuple[CentreId, ...], Field(min_length=1, max_length=256), Distinct] | None = Field(
+        default=None, description="ids of the recipient centres; absent: all entitled"
     )
-    exclude: Annotated[tuple[CentreId, ...], Distinct] = Field(
-        default=(), max_length=256, description="centres (ids) or countries (ISO 3166-1) that must not receive it"
+    exclude: Annotated[tuple[CentreId, ...], Field(max_length=256), Distinct] = Field(
+        default=(), description="centres (ids) or countries (ISO 3166-1) that must not receive it"
     )
     references: tuple[Reference, ...] = Field(default=(), max_length=32, description="messages it refers to")
     expires_at: Moment | None = Field(default=None, description="deadline of delivery; absent: by policy")

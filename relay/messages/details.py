@@ -88,9 +88,7 @@ class Species(Part):
     scientific_name: Label = Field(description="scientific name, as far as it is known")
     specimen: Annotated[str, listed("cites_specimens")] = Field(description="CITES description of the specimen")
     common_name: Label | None = Field(default=None, description="common name")
-    cites_appendix: Annotated[str, listed("cites_appendices")] | None = Field(
-        default=None, description="CITES appendix, or none"
-    )
+    cites_appendix: Annotated[str, listed("cites_appendices")] | None = Field(default=None, description="CITES appendix, or none")
     source: Annotated[str, listed("cites_sources")] | None = Field(default=None, description="CITES source code")
     purpose: Annotated[str, listed("cites_purposes")] | None = Field(
         default=None, description="CITES purpose code of the transaction"

@@ -108,9 +108,7 @@ Vin = TypeAliasType(
         Form(r"^[A-HJ-NPR-Z0-9]{17}$", "a VIN is 17 capital letters and digits without I, O and Q", 17, _vin),
     ],
 )
-Cas = TypeAliasType(
-    "Cas", Annotated[str, Form(r"^[1-9][0-9]{1,6}-[0-9]{2}-[0-9]$", "a CAS number looks like 50-36-2", 12, _cas)]
-)
+Cas = TypeAliasType("Cas", Annotated[str, Form(r"^[1-9][0-9]{1,6}-[0-9]{2}-[0-9]$", "a CAS number looks like 50-36-2", 12, _cas)])
 Gtin = TypeAliasType(
     "Gtin",
     Annotated[str, Form(r"^([0-9]{8}|[0-9]{12,14})$", "a GTIN is 8, 12, 13 or 14 digits", 14, _gtin)],

@@ -81,8 +81,8 @@ class Conveyance(Part):
     journey: Label | None = Field(default=None, description="flight, voyage or train number")
     flag: Country | None = Field(default=None, description="flag or country of registration, ISO 3166-1 alpha-2")
     operator: Label | None = Field(default=None, description="carrier or operator")
-    containers: Annotated[tuple[Container, ...], Distinct] = Field(
-        default=(), max_length=100, description="ISO 6346 container numbers"
+    containers: Annotated[tuple[Container, ...], Field(max_length=100), Distinct] = Field(
+        default=(), description="ISO 6346 container numbers"
     )
 
 

@@ -47,17 +47,22 @@ _TOLD = {
 _OTHERWISE = ("bad-format", "the value has not the form of this field; see the schema of its kind")
 
 
-def problems_of(error: ValidationError, document: dict[str, Any]) -> list[Problem]:
-    """Return every problem of a message that its model refused."""
+def problems_of(error: ValidationError, document: dict[str, Any]) -> tuple[list[Problem], frozenset[str]]:
+    """Return every problem of a message that its model refused, and the top-level fields they stand in.
+
+    No field is named when the kind itself is wrong, or when there is too much wrong to look at.
+    """
     if error.error_count() > MAX_PROBLEMS:
         sentence = f"{error.error_count()} places are wrong, too many to list; compare the message with its schema"
-        return [Problem("", "invalid-message", sentence)]
-    return [_problem(detail, document) for detail in error.errors(include_url=False, include_input=False)]
+        return [Problem("", "invalid-message", sentence)], frozenset()
+    details = [detail for detail in error.errors(include_url=False, include_input=False) if not _is_echo(detail, document)]
+    fields = frozenset(str(part) for detail in details for part in detail["loc"][1:2])
+    return [_problem(detail, document) for detail in details], fields
 
 
-def faulty_fields(error: ValidationError) -> frozenset[str]:
-    """Return the names of the top-level fields in which something is wrong; empty when the kind itself is."""
-    return frozenset(str(part) for detail in error.errors(include_url=False) for part in detail["loc"][1:2])
+def _is_echo(detail: ErrorDetails, document: dict[str, Any]) -> bool:
+    """Return whether a list is called too short only because pydantic does not count its faulty entries."""
+    return detail["type"] == "too_short" and bool(_at(document, _path(detail["loc"])))
 
 
 def _problem(detail: ErrorDetails, document: dict[str, Any]) -> Problem:
@@ -105,9 +110,12 @@ def _of_union(kind: str, path: list[int | str], document: dict[str, Any], contex
     pointer = _pointer([*path, tag])
     if kind == "union_tag_not_found":
         return Problem(pointer, "missing-field", f"the field {tag} is required")
+    found = _at(document, [*path, tag])
+    if not isinstance(found, str):
+        return Problem(pointer, *_TOLD["string_type"])
     code = "not-in-list" if path else "unknown-kind"
-    found = shown(str(_at(document, [*path, tag])))
-    return Problem(pointer, code, f"{found} is not one of {context['expected_tags']}")
+    tags = context["expected_tags"].replace("'", "")
+    return Problem(pointer, code, f"{shown(found)} is not one of {tags}")
 
 
 def _unknown_field(path: list[int | str]) -> Problem:

@@ -37,12 +37,10 @@ class Seizure(Intelligence):
     conveyances: tuple[Conveyance, ...] = Field(default=(), max_length=50, description="means of transport used")
     route: Route | None = Field(default=None, description="departure, transit and destination")
     concealment: Line | None = Field(default=None, description="how the goods were hidden")
-    detection_method: Annotated[str, listed("detection_methods")] | None = Field(
-        default=None, description="what led to the find"
-    )
+    detection_method: Annotated[str, listed("detection_methods")] | None = Field(default=None, description="what led to the find")
     persons: tuple[PersonGroup, ...] = Field(default=(), max_length=50, description="persons involved, not named")
-    accounts: Annotated[tuple[Iban, ...], Distinct] = Field(
-        default=(), max_length=50, description="IBANs found; they identify persons, so nominal must be true"
+    accounts: Annotated[tuple[Iban, ...], Field(max_length=50), Distinct] = Field(
+        default=(), description="IBANs found; they identify persons, so nominal must be true"
     )
     links: tuple[Link, ...] = Field(default=(), max_length=50, description="linked cases")
     images: tuple[Image, ...] = Field(default=(), max_length=50, description="images, by digest")

@@ -24,7 +24,11 @@ from relay.errors import Problem, Refused
 MAX_BYTES = 6 * 1024 * 1024
 MAX_DEPTH = 200  # jiter's own bound, not configurable
 MAX_PROBLEMS = 1000
+MAX_ENTRIES = 500  # of one list or object; the longest list of any model takes 256
 SHOWN = 40
+
+# Above this the shape is looked at first: pydantic holds the GIL for 4 s to name half a million unknown fields.
+_LARGE = 64 * 1024
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _DUPLICATE = re.compile(r'Detected duplicate key "(.*)" at (line \d+ column \d+)$', re.DOTALL)
@@ -42,6 +46,8 @@ def read_document(raw: bytes, limit: int = MAX_BYTES) -> dict[str, Any]:
         _refuse_nul(document)
     if not isinstance(document, dict):
         raise _refused("not-an-object", "a message is one JSON object, in braces")
+    if len(raw) > _LARGE:
+        _refuse_wide(document)
     return document
 
 
@@ -102,10 +108,18 @@ def _walk(value: object, pointer: str = "") -> Iterator[tuple[str, Any]]:
 def _refuse_nul(document: object) -> None:
     # The escape may itself be escaped ("\\u0000" is six characters of text), so only the parsed strings tell.
     sentence = "the character U+0000 is not taken; remove it"
-    found = (
-        Problem(place, "nul", sentence) for place, text in _walk(document) if isinstance(text, str) and "\0" in text
-    )
+    found = (Problem(place, "nul", sentence) for place, text in _walk(document) if isinstance(text, str) and "\0" in text)
     _raise_any(found)
+
+
+def _refuse_wide(value: object, pointer: str = "") -> None:
+    if not isinstance(value, dict | list):
+        return
+    if len(value) > MAX_ENTRIES:
+        sentence = f"{len(value)} entries; no list or object of a message has more than {MAX_ENTRIES}"
+        raise refusal_of((Problem(pointer, "too-long", sentence),))
+    for part, item in value.items() if isinstance(value, dict) else enumerate(value):
+        _refuse_wide(item, step(pointer, part))
 
 
 def _why(raw: bytes, complaint: str) -> Refused:

@@ -23,7 +23,7 @@ from typing_extensions import TypeAliasType
 
 from relay import codes
 
-type_of_text = core_schema.str_schema(strict=True)
+_TEXT = core_schema.str_schema(strict=True)
 
 
 def refusal(code: str, sentence: str) -> PydanticCustomError:
@@ -37,7 +37,7 @@ def _coded(schema: CoreSchema, code: str, sentence: str) -> CoreSchema:
     checked = core_schema.custom_error_schema(
         schema, custom_error_type=code, custom_error_message="{sentence}", custom_error_context={"sentence": sentence}
     )
-    return core_schema.chain_schema([type_of_text, checked])
+    return core_schema.chain_schema([_TEXT, checked])
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,12 @@ class Form:
 
 
 class _Moment:
-    """An RFC 3339 time with a zone: pydantic alone would also take a space for the T and leave out the seconds."""
+    """An RFC 3339 time with a zone, of the years 1900 to 2999.
 
-    pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$"
+    Pydantic alone would also take a space for the T and no seconds, and a year 1 that overflows when moved to UTC.
+    """
+
+    pattern = r"^(19|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$"
     sentence = "a time is written as RFC 3339 with its zone, such as 2026-02-03T04:05:06Z"
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -170,9 +173,7 @@ MessageId = TypeAliasType(
         ),
     ],
 )
-Digest = TypeAliasType(
-    "Digest", Annotated[str, Form(r"^[0-9a-f]{64}$", "a digest is SHA-256 in 64 lower-case hex digits", 64)]
-)
+Digest = TypeAliasType("Digest", Annotated[str, Form(r"^[0-9a-f]{64}$", "a digest is SHA-256 in 64 lower-case hex digits", 64)])
 Grading = TypeAliasType(
     "Grading",
     Annotated[
