@@ -1,0 +1,32 @@
+"""What tests share: one network in a temporary folder, and one real RabbitMQ per run, booted from its definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from relay.network import Network, write_network
+from relay.rabbit import PrivateBroker
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    """Write the default network, at the address of ``broker``."""
+    return write_network(tmp_path_factory.mktemp("network"))
+
+
+@pytest.fixture(scope="session")
+def broker(network: Network) -> Iterator[PrivateBroker]:
+    """Run RabbitMQ with the topology of ``network``. Leave it as you found it: everybody uses it."""
+    private = PrivateBroker(
+        network.broker_folder,
+        amqp_port=network.broker.port,
+        management_port=network.broker.management_port,
+        admin=network.broker.admin,
+        password=network.broker.admin_password,
+        definitions=network.definitions(),
+        temporary=True,
+    )
+    with private:
+        yield private
