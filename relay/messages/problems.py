@@ -71,8 +71,11 @@ def _problem(detail: ErrorDetails, document: dict[str, Any]) -> Problem:
         return _of_union(kind, path, document, detail.get("ctx", {}))
     if kind == "extra_forbidden":
         return _unknown_field(path)
-    code, sentence = _told(kind, detail.get("ctx", {}))
-    if code in ("not-in-list", "unknown-crime-type"):
+    context = detail.get("ctx", {})
+    code, sentence = _told(kind, context)
+    if "text" in context and not isinstance(_at(document, path), str):
+        code, sentence = _TOLD["string_type"]
+    elif code in ("not-in-list", "unknown-crime-type"):
         sentence = f"{shown(str(_at(document, path)))}: {sentence}"
     return Problem(_pointer(path), code, sentence)
 
