@@ -3,7 +3,7 @@
 ``crime_types`` what a message is about, and which entitlement covers it; ``regions`` countries, the M49 regions they
 lie in and which region contains which; ``lists`` everything else, from precedences to CITES appendices. All lists are
 JSON files beside the modules; nothing here reads the clock, the network or a setting. Importing the package takes
-about two milliseconds: what needs Babel imports it on first use.
+a few milliseconds besides the standard library: what needs Babel imports it on first use.
 """
 
 from relay.codes.crime_types import (

@@ -6,7 +6,7 @@ beside this file places every ISO 3166-1 country, and Kosovo under its user-assi
 that no message about a country can miss every route. Where M49 leaves a country out the file says what was decided.
 (Babel ships the names of the regions but not which country lies in which, hence a table.)
 
-Lookups are plain dictionary reads of tables built once at import, in well under a millisecond.
+Lookups are plain dictionary reads of tables built once at import.
 """
 
 from __future__ import annotations
