@@ -27,6 +27,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -175,7 +176,7 @@ class PrivateBroker:
         files = {
             "rabbitmq.conf": self._configuration(),
             "enabled_plugins": "[rabbitmq_management].\n",
-            "definitions.json": json.dumps(self._boot_definitions(), indent=1) + "\n",
+            "definitions.json": json.dumps(self._boot_definitions, indent=1) + "\n",
         }
         for name, content in files.items():
             (self.folder / name).write_text(content, encoding="utf-8")
@@ -185,7 +186,7 @@ class PrivateBroker:
             "listeners.tcp.1": f"{HOST}:{self.amqp_port}",
             "management.tcp.ip": HOST,
             "management.tcp.port": str(self.management_port),
-            # Not load_definitions: a restart would bring back what an operator has removed since.
+            # Not load_definitions, which has no such switch: a restart must not bring back what was removed since.
             "definitions.import_backend": "local_filesystem",
             "definitions.local.path": str(self.folder / "definitions.json"),
             "definitions.skip_if_unchanged": "true",
@@ -194,8 +195,9 @@ class PrivateBroker:
         }
         return "".join(f"{key} = {value}\n" for key, value in lines.items())
 
+    @cached_property
     def _boot_definitions(self) -> dict[str, Any]:
-        """Return the given definitions with the administrator, without whom nobody could configure the broker."""
+        """Return the given definitions with the administrator; made once, as every salt is another."""
         own = topology.definitions(Topology(), {}, administrators={self.admin: self.password})
         given = self.definitions or {}
         merged = {group: [*own[group], *given.get(group, ())] for group in own}
