@@ -37,7 +37,7 @@ T = TypeVar("T")
 CONNECT_SECONDS = 10
 STEP_SECONDS = 10
 CLOSE_SECONDS = 2
-RECONNECT = wait_random_exponential(multiplier=0.25, max=15)
+RECONNECT_FIRST = 0.25
 
 _REFUSED = (AuthenticationError, ProbableAuthenticationError)
 
@@ -52,6 +52,7 @@ class BrokerPlan:
     queues: tuple[tuple[str, str], ...]
     prefetch: int
     confirm_seconds: float
+    reconnect_seconds: float
     heartbeat_seconds: int
 
 
@@ -87,6 +88,7 @@ class Broker:
     async def run(self, deliver: Callable[[Delivery], None]) -> None:
         """Keep the broker connected until cancelled, handing every delivery to ``deliver``."""
         attempts = _Attempts()
+        pause = wait_random_exponential(multiplier=RECONNECT_FIRST, max=self._plan.reconnect_seconds)
         while True:
             try:
                 async with contextlib.AsyncExitStack() as stack:
@@ -100,7 +102,7 @@ class Broker:
                 self.connected.clear()
                 self._exchange = None
             attempts.attempt_number += 1
-            await asyncio.sleep(RECONNECT(attempts))  # type: ignore[arg-type]  # it reads attempt_number alone
+            await asyncio.sleep(pause(attempts))  # type: ignore[arg-type]  # it reads attempt_number alone
 
     async def publish(self, keys: Sequence[str], raw: bytes) -> None:
         """Publish an envelope under its routing keys; return after the broker's confirm."""

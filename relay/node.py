@@ -221,6 +221,7 @@ def _broker_plan(settings: Settings) -> BrokerPlan:
         queues=tuple((lane, topology.queue(centre, lane)) for lane in lanes),
         prefetch=broker.prefetch,
         confirm_seconds=broker.confirm_seconds,
+        reconnect_seconds=broker.reconnect_seconds,
         heartbeat_seconds=broker.heartbeat_seconds,
     )
 

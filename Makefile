@@ -1,0 +1,55 @@
+# The two commands a newcomer needs: `make demo` and `make test`. Both set everything up first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MESSAGES ?= 2000
+
+.PHONY: help setup packages demo test lint types imports check bench docs lock clean
+
+help: ## Show what can be made.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
+
+packages:
+	@PYTHON=$(PYTHON) sh deploy/packages.sh
+
+setup: packages $(VENV)/.done ## Make the virtual environment from the hashed lock, and install RabbitMQ where it is missing.
+
+$(VENV)/.done: requirements-dev.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup ## Run a network of six centres for real, kill one in the middle, and reconcile.
+	$(BIN)/relay demo --messages $(MESSAGES)
+
+test: setup ## Run every test against a real RabbitMQ.
+	$(BIN)/python -m pytest
+
+check: lint types imports ## Everything that judges the code without running it.
+
+lint: setup ## Style, unused dependencies.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/deptry relay
+
+types: setup ## Strict types.
+	$(BIN)/mypy
+
+imports: setup ## The layers of docs/overview.md.
+	$(BIN)/lint-imports
+
+bench: setup ## Measure against plain FastStream (long); writes docs/reference/performance.md with WRITE=--write.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	$(BIN)/python -m tests.bench $(WRITE)
+
+docs: setup ## Write the reference pages, schemas and examples that are generated from the code.
+	$(BIN)/python -m docs.generate
+
+lock: ## Write the locks anew (needs uv); they carry hashes and no address.
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra bench -c requirements-dev.lock -o requirements-bench.lock pyproject.toml
+
+clean: ## Remove what was made here.
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

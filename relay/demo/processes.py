@@ -1,0 +1,63 @@
+"""The processes of the demonstration: one per node, started, killed, brought back and always ended by their process id."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+STOP_SECONDS = 10
+
+
+class NodeProcess:
+    """A node as a process of its own; its log goes to a file."""
+
+    def __init__(self, settings: Path, log: Path) -> None:
+        self._command = [sys.executable, "-m", "relay", "node", "run", "--config", str(settings)]
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the node; returns at once."""
+        environment = {**os.environ, "RELAY_LOG__FORMAT": "json", "RELAY_BROKER__RECONNECT_SECONDS": "2"}
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a Ctrl-C is for the demonstration, which then stops its nodes in order
+            )
+
+    def kill(self) -> None:
+        """End the process as a power cut would: SIGKILL, no farewell."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+
+    def ask_to_stop(self) -> None:
+        """Ask the process to stop gracefully; :meth:`wait` for it."""
+        if self.running and self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Wait until the process has ended, killing it when it takes too long."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def last_words(self) -> str:
+        """Return the end of the node's log."""
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-5:])

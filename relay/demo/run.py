@@ -1,0 +1,253 @@
+"""The course of the demonstration: write a network, start everything, let it work, kill one centre, bring it back, reconcile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from relay.demo import traffic
+from relay.demo.journal import Journal
+from relay.demo.processes import NodeProcess
+from relay.demo.reconcile import Reconciliation, reconcile
+from relay.demo.show import Row, Show, verdict
+from relay.demo.system import DemoFailed, System
+from relay.network import Network, write_network
+from relay.rabbit import PrivateBroker
+
+VICTIM = "LYO"
+KILL_AT = 0.4
+AWAY_SECONDS = 3.0
+READY_SECONDS = 60.0
+STALLED_SECONDS = 90.0
+TICK_SECONDS = 0.25
+SEED = 2016
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the demonstration is asked for."""
+
+    messages: int = 2000
+    json: bool = False
+    serve: bool = False
+    seed: int = SEED
+
+
+@dataclass(slots=True)
+class _Stage:
+    """Everything that runs."""
+
+    network: Network
+    show: Show
+    started: float
+    nodes: dict[str, NodeProcess] = field(default_factory=dict)
+    systems: dict[str, System] = field(default_factory=dict)
+    rows: dict[str, Row] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the command."""
+        return time.monotonic() - self.started
+
+    @property
+    def taken(self) -> int:
+        """Messages taken so far, by all."""
+        return sum(system.tally.taken for system in self.systems.values())
+
+    @property
+    def promised(self) -> int:
+        """Message x recipient promised so far."""
+        return sum(system.tally.promised for system in self.systems.values())
+
+    @property
+    def first(self) -> float | None:
+        """Seconds from the command to the first message taken."""
+        moments = [one.tally.first_taken for one in self.systems.values() if one.tally.first_taken is not None]
+        return min(moments) - self.started if moments else None
+
+
+def run(options: Options) -> int:
+    """Run the demonstration; return the exit status: 0 when nothing was lost, duplicated or given to someone not entitled."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="relay-demo-") as folder, Show(quiet=options.json) as show:
+        network = write_network(Path(folder) / "network")
+        show.say(f"Wrote a network of {len(network.directory.members)} centres; starting RabbitMQ and one node per centre.")
+        stage = _Stage(network, show, started)
+        try:
+            with _broker(network):
+                outcome = asyncio.run(_play(stage, options, Path(folder)))
+        except DemoFailed as failed:
+            show.say(f"The demonstration failed: {failed}")
+            return 1
+        finally:
+            _stop(stage.nodes.values())
+    return 0 if outcome is None or outcome.clean else 1
+
+
+def _broker(network: Network) -> PrivateBroker:
+    broker = network.broker
+    return PrivateBroker(
+        network.broker_folder,
+        amqp_port=broker.port,
+        management_port=broker.management_port,
+        admin=broker.admin,
+        password=broker.admin_password,
+        definitions=network.definitions(),
+        temporary=True,
+    )
+
+
+async def _play(stage: _Stage, options: Options, folder: Path) -> Reconciliation | None:
+    journals = {centre: folder / f"{centre}.jsonl" for centre in stage.network.directory.active}
+    _start(stage, journals, folder)
+    try:
+        await _await_ready(stage)
+        if options.serve:
+            await _serve(stage)
+            return None
+        await _work(stage, options)
+    finally:
+        for system in stage.systems.values():
+            await system.close()
+    directory = json.loads((stage.network.folder / "directory.json").read_bytes())
+    outcome = reconcile(journals, directory)
+    _tell(stage, options, outcome)
+    return outcome
+
+
+def _start(stage: _Stage, journals: dict[str, Path], folder: Path) -> None:
+    """Start a node and a system for every centre."""
+    network = stage.network
+    for member in network.directory.active.values():
+        centre = member.id
+        stage.nodes[centre] = NodeProcess(network.node_file(centre), folder / f"{centre}.log")
+        stage.nodes[centre].start()
+        token = network.token(centre, "system")
+        stage.systems[centre] = System(centre, network.listen(centre), token, Journal(journals[centre]))
+        stage.rows[centre] = Row(centre, member.name, stage.systems[centre].tally)
+
+
+async def _await_ready(stage: _Stage) -> None:
+    waiting = dict(stage.systems)
+    limit = time.monotonic() + READY_SECONDS
+    while waiting:
+        for centre in [centre for centre, system in waiting.items() if await system.ready()]:
+            stage.rows[centre].state = "ready"
+            del waiting[centre]
+        for centre in waiting:
+            if not stage.nodes[centre].running:
+                raise DemoFailed(f"The node of {centre} ended: {stage.nodes[centre].last_words()}")
+        if time.monotonic() > limit:
+            raise DemoFailed(f"{', '.join(waiting)} did not become ready in {READY_SECONDS:.0f} s.")
+        stage.show.update(stage.rows, stage.seconds)
+        await asyncio.sleep(0.1)
+
+
+async def _work(stage: _Stage, options: Options) -> None:
+    """Let every system submit its share and take what comes, killing one centre on the way."""
+    shares = _shares(stage, options)
+    takers = [asyncio.create_task(system.take()) for system in stage.systems.values()]
+    submitters = [asyncio.create_task(stage.systems[centre].submit(told)) for centre, told in shares.items()]
+    try:
+        await _until(stage, takers + submitters, lambda: _submitted(stage) >= KILL_AT * options.messages)
+        await _kill_and_revive(stage)
+        await _until(stage, takers + submitters, lambda: all(task.done() for task in submitters))
+        await _until(stage, takers, lambda: stage.taken >= stage.promised)
+        await asyncio.sleep(1)  # a duplicate would come now
+    finally:
+        for task in takers + submitters:
+            task.cancel()
+        await asyncio.gather(*takers, *submitters, return_exceptions=True)
+        stage.show.update(_due(stage), stage.seconds)
+
+
+def _shares(stage: _Stage, options: Options) -> dict[str, list[traffic.Told]]:
+    members = stage.network.directory.active
+    share, rest = divmod(options.messages, len(members))
+    return {
+        centre: traffic.tell(
+            centre, share + (index < rest), options.seed, nominal=any(one.nominal for one in members[centre].publish)
+        )
+        for index, centre in enumerate(members)
+    }
+
+
+async def _until(stage: _Stage, tasks: Iterable[asyncio.Task[None]], done: Callable[[], bool]) -> None:
+    """Show progress until a condition holds; a failed task, or nothing moving for a long time, ends the demonstration."""
+    last, moved = -1, time.monotonic()
+    while not done():
+        for task in tasks:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+        if (now := stage.taken + _submitted(stage)) != last:
+            last, moved = now, time.monotonic()
+        if time.monotonic() - moved > STALLED_SECONDS:
+            return  # the reconciliation will say what is missing
+        stage.show.update(_due(stage), stage.seconds)
+        await asyncio.sleep(TICK_SECONDS)
+
+
+async def _kill_and_revive(stage: _Stage) -> None:
+    """End one node as a power cut would, and bring it back a moment later."""
+    row, node = stage.rows[VICTIM], stage.nodes[VICTIM]
+    await asyncio.to_thread(node.kill)
+    row.state = "killed"
+    stage.show.say(f"{VICTIM}: kill -9 after {_submitted(stage):,} messages; back in {AWAY_SECONDS:.0f} s.")
+    await asyncio.sleep(AWAY_SECONDS)
+    node.start()
+    row.state = "back"
+
+
+def _submitted(stage: _Stage) -> int:
+    return sum(system.tally.submitted for system in stage.systems.values())
+
+
+def _due(stage: _Stage) -> dict[str, Row]:
+    """Bring the rows up to date with what each centre is to receive."""
+    for centre, row in stage.rows.items():
+        row.due = sum(system.tally.promised_to.get(centre, 0) for system in stage.systems.values())
+    return stage.rows
+
+
+async def _serve(stage: _Stage) -> None:
+    """Leave the network up until interrupted, saying where everything is."""
+    for centre in stage.nodes:
+        stage.show.say(f"{centre:8} http://{stage.network.listen(centre)}  settings {stage.network.node_file(centre)}")
+    stage.show.say("The network is up. Ctrl-C ends it.")
+    with contextlib.suppress(asyncio.CancelledError):
+        while True:
+            stage.show.update(stage.rows, stage.seconds)
+            await asyncio.sleep(1)
+
+
+def _tell(stage: _Stage, options: Options, outcome: Reconciliation) -> None:
+    if not options.json:
+        Console().print(verdict(outcome, stage.seconds, stage.first))
+        return
+    figures = {
+        "submitted": outcome.submitted,
+        "expected": outcome.expected,
+        "delivered": outcome.delivered,
+        "lost": outcome.lost,
+        "duplicated": outcome.duplicated,
+        "unentitled": outcome.unentitled,
+        "seconds": round(stage.seconds, 1),
+        "first_delivery_seconds": None if stage.first is None else round(stage.first, 1),
+        "killed": VICTIM,
+    }
+    print(json.dumps(figures))
+
+
+def _stop(nodes: Iterable[NodeProcess]) -> None:
+    for node in nodes:
+        node.ask_to_stop()
+    for node in nodes:
+        node.wait()

@@ -1,0 +1,125 @@
+"""A centre's own system, as a client of its node: submits with idempotency keys, takes, acknowledges, and keeps a journal.
+
+It behaves as an integrator's system should: whatever goes wrong with a request, it asks again with the same key, or acknowledges
+the same ids again. A message takes effect when its acknowledgement is answered with success; one handed over after that is written
+down as a second effect, for the reconciliation to find.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+
+from relay.demo.journal import Journal, Submitted, Took
+from relay.demo.traffic import Told
+
+BATCH = 100
+TAKE = 500
+WAIT_SECONDS = 5
+PAUSE_SECONDS = 0.2
+MARKS = ("kind", "crime_types", "countries", "nominal")
+
+
+class DemoFailed(Exception):
+    """The demonstration can't go on: a node gave an answer that no retry will change."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a system did so far; ``first_taken`` by the monotonic clock."""
+
+    submitted: int = 0
+    promised: int = 0
+    promised_to: Counter[str] = field(default_factory=Counter)
+    taken: int = 0
+    first_taken: float | None = None
+
+
+class System:
+    """The system of one centre."""
+
+    def __init__(self, centre: str, listen: str, token: str, journal: Journal) -> None:
+        self.centre = centre
+        self.tally = Tally()
+        self._journal = journal
+        self._client = httpx2.AsyncClient(
+            base_url=f"http://{listen}", headers={"Authorization": f"Bearer {token}"}, timeout=60, trust_env=False
+        )
+
+    async def close(self) -> None:
+        """Close connections and journal."""
+        await self._client.aclose()
+        self._journal.close()
+
+    async def ready(self) -> bool:
+        """Return whether the node says that it can do its work."""
+        try:
+            return (await self._client.get("/readyz")).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    async def submit(self, told: Sequence[Told]) -> None:
+        """Submit everything: urgent messages one by one, the rest in batches."""
+        for start in range(0, len(told), BATCH):
+            part = told[start : start + BATCH]
+            for one in (one for one in part if one.urgent):
+                answer = await self._post("/v1/messages", one.raw, one.case)
+                self._promise(one, answer.json())
+            if rest := [one for one in part if not one.urgent]:
+                answer = await self._post("/v1/messages/batch", b"\n".join(one.raw for one in rest), rest[0].case)
+                for one, line in zip(rest, answer.text.splitlines(), strict=True):
+                    self._promise(one, json.loads(line))
+
+    async def take(self) -> None:
+        """Take and acknowledge until cancelled."""
+        while True:
+            answer = await self._request("GET", "/v1/inbox", params={"limit": TAKE, "wait": WAIT_SECONDS})
+            if handed := answer.json()["messages"]:
+                await self._acknowledge(handed)
+
+    async def _acknowledge(self, handed: list[dict[str, Any]]) -> None:
+        ids = [one["id"] for one in handed]
+        await self._request("POST", "/v1/inbox/ack", json={"ids": ids})
+        self._journal.write(*(_took(one) for one in handed))
+        self.tally.taken += len(handed)
+        if self.tally.first_taken is None:
+            self.tally.first_taken = time.monotonic()
+
+    async def _post(self, path: str, content: bytes, key: str) -> httpx2.Response:
+        return await self._request("POST", path, content=content, headers={"Idempotency-Key": key})
+
+    async def _request(self, method: str, path: str, **more: Any) -> httpx2.Response:
+        """Ask until there is an answer; a node that is away or busy is asked again, a refusal ends the demonstration."""
+        while True:
+            try:
+                answer = await self._client.request(method, path, **more)
+            except httpx2.TransportError:
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            if answer.is_success:
+                return answer
+            if answer.status_code not in (429, 503, 507):
+                raise DemoFailed(f"{self.centre} answered {answer.status_code} to {method} {path}: {answer.text}")
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    def _promise(self, told: Told, answer: dict[str, Any]) -> None:
+        if "id" not in answer:
+            raise DemoFailed(f"{self.centre} refused {told.case}: {answer}")
+        recipients = tuple(answer["recipients"])
+        self._journal.write(Submitted(answer["id"], told.case, recipients))
+        self.tally.submitted += 1
+        self.tally.promised += len(recipients)
+        self.tally.promised_to.update(recipients)
+
+
+def _took(handed: dict[str, Any]) -> Took:
+    message = handed["message"]
+    marks = {mark: message[mark] for mark in MARKS}
+    return Took(handed["id"], message["case_number"], handed["origin"], marks)

@@ -1,0 +1,51 @@
+"""Realistic traffic from invented stories in the four crime families of the mission.
+
+Each message is one of the stories with a case number of its own, which is also how the reconciliation recognises it. The same
+seed gives the same messages.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+_PRECEDENCES = ("routine", "priority", "immediate", "flash")
+_WEIGHTS = (80, 13, 5, 2)
+_EXERCISE_SHARE = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A message ready to be submitted; ``case`` is its case number, unique in the run."""
+
+    case: str
+    raw: bytes
+    urgent: bool
+
+
+@cache
+def stories() -> list[dict[str, Any]]:
+    """Return the stories."""
+    text = resources.files("relay.demo").joinpath("stories.json").read_text(encoding="utf-8")
+    loaded: list[dict[str, Any]] = json.loads(text)
+    return loaded
+
+
+def tell(centre: str, count: int, seed: int, *, nominal: bool) -> list[Told]:
+    """Return what a centre has to say; ``nominal`` is whether it may speak of persons."""
+    dice = random.Random(f"{seed}/{centre}")  # noqa: S311 - a story is no secret
+    told = [story["message"] for story in stories() if nominal or not story["message"]["nominal"]]
+    return [_message(centre, number, dice.choice(told), dice) for number in range(1, count + 1)]
+
+
+def _message(centre: str, number: int, story: dict[str, Any], dice: random.Random) -> Told:
+    case = f"DEMO-{centre}-{number:06}"
+    precedence = dice.choices(_PRECEDENCES, _WEIGHTS)[0]
+    status = "exercise" if dice.random() < _EXERCISE_SHARE else "actual"
+    message = {**story, "case_number": case, "precedence": precedence, "status": status}
+    raw = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+    return Told(case, raw, precedence in ("flash", "immediate"))
