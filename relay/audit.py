@@ -1,10 +1,10 @@
 """The audit record: one leaf per step, appended in the same transaction as the step itself.
 
-A leaf is compact JSON with its keys in this order: ``v`` (1), ``epoch``, ``time`` (milliseconds), ``step``, ``envelope``, ``peer``,
-``count``, ``commitments``, ``code``, ``actor``, ``why``; what does not apply is left out. ``commitments`` is SHA-256 in hex over the
-prefix and the commitments of the step's messages in order, so a leaf binds what happened and holds no content. The position of a
-leaf in its epoch's log is its number; the first leaf of an epoch says that it was opened. These bytes are final: later releases may
-add keys at the end and may add steps, and never write an old leaf anew.
+A leaf is compact JSON with its keys in this order: ``v`` (1), ``epoch``, ``time`` (milliseconds), ``step``, ``envelope``,
+``peer``, ``count``, ``commitments``, ``code``, ``actor``, ``why``; what does not apply is left out. ``commitments`` is SHA-256
+in hex over the prefix and the commitments of the step's messages in order, so a leaf binds what happened and holds no content.
+The position of a leaf in its epoch's log is its number; the first leaf of an epoch says that it was opened. These bytes are
+final: later releases may add keys at the end and may add steps, and never write an old leaf anew.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ import json
 from collections.abc import Iterable
 from enum import StrEnum
 
-from sqlalchemy import Connection
-
-from relay.store import record
+from relay.store import Connection, record
 
 COMMITMENTS_PREFIX = b"intercentre-relay/1 commitments\0"
 

@@ -1,9 +1,10 @@
 """The node's way to RabbitMQ: one connection that publishes, one that consumes, and a supervisor that rebuilds both.
 
 This is the only module that imports aio-pika. It promises three things: :meth:`Broker.publish` returns only after the broker's
-confirm and raises ``BrokerTrouble`` otherwise, whatever happened; a delivery is handed to one callback in the order of its queue and
-acknowledged only by :meth:`Broker.ack`; nothing is ever declared (the topology is the operator's, see :mod:`relay.topology`).
-When a queue or an exchange is missing the supervisor says which and how to mend it, and tries again by itself.
+confirm and raises ``BrokerTrouble`` otherwise, whatever happened; a delivery is handed to one callback in the order of its
+queue and acknowledged only by :meth:`Broker.ack`; nothing is ever declared (the topology is the operator's, see
+:mod:`relay.topology`). When a queue or an exchange is missing the supervisor says which and how to mend it, and tries again by
+itself.
 
 Codes raised: ``broker-unreachable``, ``broker-refused``, ``topology-missing``, ``not-confirmed``, ``unroutable``.
 """

@@ -1,7 +1,7 @@
 """This centre, as the parts of its node see it: its name, its keys, its view of the network, its store, its record.
 
-Built once by :mod:`relay.node` and handed to every part. ``judge`` is the one thing that changes while the node runs (a new version
-of the directory brings a new one), so parts ask for it each time.
+Built once by :mod:`relay.node` and handed to every part. ``judge`` is the one thing that changes while the node runs (a new
+version of the directory brings a new one), so parts ask for it each time.
 """
 
 from __future__ import annotations

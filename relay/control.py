@@ -1,8 +1,8 @@
 """What a node says to its peers about messages: receipts, marks and nacks, sealed to one peer and posted.
 
-A receipt is sealed inside the transaction that makes it true, stored, and posted after the commit; a lost one is asked for by the
-origin's next mark, so posting is tried once and never holds anything up. Marks and nacks carry a number that increases per peer and
-kind of control, and are neither stored nor repeated here.
+A receipt is sealed inside the transaction that makes it true, stored, and posted after the commit; a lost one is asked for by
+the origin's next mark, so posting is tried once and never holds anything up. Marks and nacks carry a number that increases per
+peer and kind of control, and are neither stored nor repeated here.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from sqlalchemy import Connection
-
 from relay import receipts, topology
 from relay.broker import Broker
 from relay.centre import Centre
@@ -22,7 +20,7 @@ from relay.errors import BrokerTrouble, Refused, StoreTrouble
 from relay.log import Event
 from relay.receipts import Mark, Nack, Receipt, State, Statement
 from relay.seal import Addressee, Draft, Sealed
-from relay.store import incoming, outgoing
+from relay.store import Connection, incoming, outgoing
 from relay.store.incoming import Place, Range
 
 POSTED_AHEAD = 10_000

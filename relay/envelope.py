@@ -4,7 +4,7 @@ Layout (integers are big-endian; ``docs/reference/wire-format.md`` is the specif
 
     0        4      magic "ICR1"
     4        4      C, the length of the core
-    8        C      core: one compact JSON object, UTF-8          (class Core)
+    8        C      core: one compact JSON object, ASCII, of exactly one possible spelling      (class Core)
     8+C             per recipient, in the core's order: 2 bytes length, the content key wrapped for it
                     per message, in the core's order: 32 bytes, SHA-256 of its ciphertext
     S       64      Ed25519 signature over PREFIX(type) and bytes 0..S
@@ -12,21 +12,22 @@ Layout (integers are big-endian; ``docs/reference/wire-format.md`` is the specif
 
 This module knows the bytes and nothing of keys: :func:`parse` raises ``NotAuthentic`` for whatever is not exactly this form,
 :mod:`relay.seal` verifies and opens. Times are milliseconds since the Unix epoch. A receipt, mark, nack or other control envelope
-has the same form with one body in place of messages, and its number where a batch has a sequence.
+has the same form with one body in place of messages, one recipient, and its number where a batch has a sequence.
+
+Numbers stay below 2**53 and times below the year 10000, so that every language, database and calendar that reads them can hold
+them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import jiter
 import uuid_utils
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from relay.errors import NotAuthentic
 from relay.keys import SealingAlgorithm
@@ -37,14 +38,24 @@ MAX_ENVELOPE_BYTES = 16 * 1024 * 1024
 MAX_CORE_BYTES = 256 * 1024
 SIGNATURE_BYTES = 64
 DIGEST_BYTES = 32
+LEAST_CIPHERTEXT_BYTES = 48
+"""A salt and a tag around no content at all."""
+WRAP_BYTES: dict[SealingAlgorithm, int] = {"mlkem768-x25519": 1168, "x25519": 80}
+NUMBER_END = 2**53
+TIME_END = 253_402_300_800_000
+"""Milliseconds at which the year 10000 begins."""
 
 EnvelopeType = Literal["batch", "receipt", "mark", "nack"]
+MessageLane = Literal["flash", "immediate", "priority", "routine", "exercise"]
+Lane = Literal["flash", "immediate", "priority", "routine", "exercise", "control"]
 
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
-_Centre = Annotated[str, Field(pattern=r"^[A-Z0-9-]{2,17}$")]
+_Centre = Annotated[str, Field(pattern=r"^[A-Z0-9]{2,8}(-[A-Z0-9]{2,8})?$")]
 _KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_Number = Annotated[int, Field(ge=0, lt=2**63)]
+_Number = Annotated[int, Field(ge=0, lt=NUMBER_END)]
+_Positive = Annotated[int, Field(ge=1, lt=NUMBER_END)]
+_Time = Annotated[int, Field(ge=0, lt=TIME_END)]
 
 
 class _Part(BaseModel):
@@ -52,7 +63,10 @@ class _Part(BaseModel):
 
 
 class Recipient(_Part):
-    """A recipient, the key and suite its content key is wrapped with, and the sequences its messages have."""
+    """A recipient, the key and suite its content key is wrapped with, and the sequences its messages have.
+
+    In a mark or nack ``first`` and ``last`` are its number, in a receipt they are 0.
+    """
 
     centre: _Centre
     key: _KeyId
@@ -62,11 +76,11 @@ class Recipient(_Part):
 
 
 class Item(_Part):
-    """A message as the header names it; ``deadline`` 0 means none (control envelopes)."""
+    """A message as the header names it; ``deadline`` is 0 in control envelopes, and only there."""
 
     id: _Id
     commitment: _Digest
-    deadline: _Number
+    deadline: _Time
 
 
 class Core(_Part):
@@ -78,12 +92,12 @@ class Core(_Part):
     id: _Id
     origin: _Centre
     key: _KeyId
-    epoch: _Number
-    lane: Annotated[str, Field(pattern=r"^[a-z]{3,16}$")]
-    to: Annotated[tuple[Recipient, ...], Field(min_length=1, max_length=1024)]
-    messages: Annotated[tuple[Item, ...], Field(min_length=1, max_length=MAX_MESSAGES)]
-    directory: _Number
-    time: _Number
+    epoch: _Positive
+    lane: Lane
+    to: Annotated[tuple[Recipient, ...], Field(min_length=1, max_length=1024), FailFast()]
+    messages: Annotated[tuple[Item, ...], Field(min_length=1, max_length=MAX_MESSAGES), FailFast()]
+    directory: _Positive
+    time: _Time
 
     def recipient(self, centre: str) -> Recipient | None:
         """Return the entry of this centre, or None when the envelope does not name it."""
@@ -117,8 +131,8 @@ class Envelope:
         return join_ciphertexts(self.ciphertexts)
 
     def intact(self, index: int) -> bool:
-        """Return whether the ciphertext at this index is the one that was signed."""
-        return hashlib.sha256(self.ciphertexts[index]).digest() == self.digests[index]
+        """Return whether the ciphertext at this index is there and the one that was signed."""
+        return bool(self.ciphertexts[index]) and hashlib.sha256(self.ciphertexts[index]).digest() == self.digests[index]
 
 
 def new_id() -> str:
@@ -132,8 +146,10 @@ def signature_prefix(envelope_type: str) -> bytes:
 
 
 def encode_core(core: Core) -> bytes:
-    """Return a core as the compact JSON that is signed."""
-    return json.dumps(core.model_dump(), separators=(",", ":"), ensure_ascii=True).encode()
+    """Return a core as the compact JSON that is signed; one that no receiver would take raises ``ValueError``."""
+    if fault := _fault(core):
+        raise ValueError(fault)
+    return _spell(core)
 
 
 def encode_signed(core_bytes: bytes, wraps: Sequence[bytes], digests: Sequence[bytes]) -> bytes:
@@ -161,11 +177,11 @@ def parse(raw: bytes) -> Envelope:
         raise NotAuthentic("not-an-envelope", f"The core claims {core_length} bytes, more than {MAX_CORE_BYTES}.")
     core_bytes = reader.take(core_length)
     core = _parse_core(core_bytes)
-    wraps = tuple(reader.take(reader.number(2)) for _ in core.to)
+    wraps = tuple(reader.wrap(recipient) for recipient in core.to)
     digests = tuple(reader.take(DIGEST_BYTES) for _ in core.messages)
     reader.take(SIGNATURE_BYTES)
     header = raw[: reader.at]
-    ciphertexts = tuple(reader.take(reader.number(4)) for _ in core.messages)
+    ciphertexts = tuple(reader.ciphertext() for _ in core.messages)
     reader.end()
     return Envelope(core, core_bytes, wraps, digests, header, ciphertexts)
 
@@ -177,21 +193,50 @@ def read_core(header: bytes) -> Core:
 
 def _parse_core(core_bytes: bytes) -> Core:
     try:
-        jiter.from_json(core_bytes, catch_duplicate_keys=True, allow_inf_nan=False)
         core = Core.model_validate_json(core_bytes)
-    except (ValueError, ValidationError) as error:
+    except ValidationError as error:
         raise NotAuthentic("not-an-envelope", "The core of the envelope is not of its form.") from error
-    _check_core(core)
+    # One spelling only: no duplicate keys, no white space, no escapes, so no two readers take two meanings.
+    fault = _fault(core) or (None if _spell(core) == core_bytes else "The core of the envelope is not spelled as it must be.")
+    if fault:
+        raise NotAuthentic("not-an-envelope", fault)
     return core
 
 
-def _check_core(core: Core) -> None:
-    if len({recipient.centre for recipient in core.to}) != len(core.to):
-        raise NotAuthentic("not-an-envelope", "The envelope names a recipient twice.")
+def _spell(core: Core) -> bytes:
+    return core.model_dump_json().encode()
+
+
+def _fault(core: Core) -> str | None:
+    """Return what is wrong between the fields of a core, or None."""
+    if len({recipient.centre for recipient in core.to} | {core.origin}) != len(core.to) + 1:
+        return "The envelope names a recipient twice, or its own origin."
     if len({item.id for item in core.messages}) != len(core.messages):
-        raise NotAuthentic("not-an-envelope", "The envelope names a message twice.")
-    if any(recipient.last - recipient.first + 1 != len(core.messages) for recipient in core.to):
-        raise NotAuthentic("not-an-envelope", "A recipient's sequences do not count the messages.")
+        return "The envelope names a message twice."
+    if len({item.commitment for item in core.messages}) != len(core.messages):
+        return "The envelope names a commitment twice."
+    return _fault_of_batch(core) if core.type == "batch" else _fault_of_control(core)
+
+
+def _fault_of_batch(core: Core) -> str | None:
+    if core.lane == "control":
+        return "A batch travels in a lane for messages."
+    if any(recipient.first < 1 or recipient.last - recipient.first + 1 != len(core.messages) for recipient in core.to):
+        return "A recipient's sequences do not count the messages from 1 up."
+    if any(item.deadline == 0 for item in core.messages):
+        return "A message has no deadline."
+    return None
+
+
+def _fault_of_control(core: Core) -> str | None:
+    if (core.lane == "control") == (core.type == "mark"):
+        return "A mark travels in a lane for messages, all other control in the lane for control."
+    if len(core.to) != 1 or len(core.messages) != 1 or core.messages[0].deadline != 0:
+        return "A control envelope has one recipient and one body without deadline."
+    first, last = core.to[0].first, core.to[0].last
+    if first != last or (first == 0) != (core.type == "receipt"):
+        return "A mark or nack has one number from 1 up, a receipt has 0."
+    return None
 
 
 class _Reader:
@@ -211,6 +256,18 @@ class _Reader:
 
     def number(self, count: int) -> int:
         return int.from_bytes(self.take(count), "big")
+
+    def wrap(self, recipient: Recipient) -> bytes:
+        taken = self.take(self.number(2))
+        if len(taken) != WRAP_BYTES[recipient.suite]:
+            raise NotAuthentic("not-an-envelope", "A wrapped key has not the length of its suite.")
+        return taken
+
+    def ciphertext(self) -> bytes:
+        taken = self.take(self.number(4))
+        if 0 < len(taken) < LEAST_CIPHERTEXT_BYTES:
+            raise NotAuthentic("not-an-envelope", "A ciphertext is too short to hold a message.")
+        return taken
 
     def end(self) -> None:
         if self.at != len(self._raw):

@@ -1,9 +1,9 @@
 """Handover: from the inbox to the centre's own system, and the system's word that it has it.
 
-:meth:`Handover.take` gives out the oldest unacknowledged messages of the highest precedence, byte for byte as their origin's system
-submitted them; what was given and not acknowledged is given again. A message's deadline is judged when it is first given out and never
-after. :meth:`Handover.acknowledge` commits ``delivered`` and the receipt for the origins in one transaction, and is idempotent: the
-message's id is the delivery id by which a system recognises a copy.
+:meth:`Handover.take` gives out the oldest unacknowledged messages of the highest precedence, byte for byte as their origin's
+system submitted them; what was given and not acknowledged is given again. A message's deadline is judged when it is first given
+out and never after. :meth:`Handover.acknowledge` commits ``delivered`` and the receipt for the origins in one transaction, and
+is idempotent: the message's id is the delivery id by which a system recognises a copy.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from sqlalchemy import Connection
-
 from relay import seal
 from relay.audit import AuditStep
 from relay.centre import Centre
@@ -23,7 +21,7 @@ from relay.envelope import parse
 from relay.errors import Rejected
 from relay.log import Event
 from relay.receipts import State
-from relay.store import incoming
+from relay.store import Connection, incoming
 from relay.store.common import Resting
 from relay.store.incoming import Handed, Place
 

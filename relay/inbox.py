@@ -1,13 +1,14 @@
 """Inbox: from the broker's delivery to the committed fact that this centre has the message.
 
-Whatever was delivered when the last commit ended forms the next group, most urgent lane first. Each envelope is opened and judged in a
-worker thread, then one transaction holds everything that follows from the group: inbox rows, verdicts, receipts, audit leaves. Only
-then are the deliveries acknowledged and the receipts posted. So a crash at any point means another delivery of the same bytes,
-which the store recognises.
+Whatever was delivered when the last commit ended forms the next group, most urgent lane first. Each envelope is opened and
+judged in a worker thread, then one transaction holds everything that follows from the group: inbox rows, verdicts, receipts,
+audit leaves. Only then are the deliveries acknowledged and the receipts posted. So a crash at any point means another delivery
+of the same bytes, which the store recognises.
 
 What is not authentic is counted, a bounded sample kept, nothing signed about it; what does not name this centre is dropped and
-counted; what is authentic and refused is quarantined and answered with a signed rejection. None of it holds up the next envelope.
-While the store can't be written the inbox keeps its group and tries again; consumption pauses by itself, as nothing is acknowledged.
+counted; what is authentic and refused is quarantined and answered with a signed rejection. None of it holds up the next
+envelope. While the store can't be written the inbox keeps its group and tries again; consumption pauses by itself, as nothing
+is acknowledged.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
-
-from sqlalchemy import Connection
 
 from relay import envelope as wire
 from relay import messages, seal, topology
@@ -33,7 +32,7 @@ from relay.log import Event
 from relay.policy import marks
 from relay.receipts import Nack, State, Statement
 from relay.seal import Opened
-from relay.store import incoming
+from relay.store import Connection, incoming
 from relay.store.incoming import Arrival, Place, Taken
 
 MAX_GROUP = 64

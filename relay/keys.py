@@ -12,6 +12,7 @@ keys live in PEM files (PKCS 8; a hybrid key is two blocks, ML-KEM-768 first) an
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import os
 import re
@@ -19,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hpke, keywrap, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, mlkem, x25519
 
@@ -57,10 +58,11 @@ class SigningKey:
     @classmethod
     def load(cls, path: Path) -> SigningKey:
         """Read a key from a PEM file; raise ``Misconfigured`` when it is missing or of another kind."""
-        private = _load_blocks(path)[0]
-        if not isinstance(private, ed25519.Ed25519PrivateKey):
-            raise Misconfigured("bad-key-file", f"{path} does not hold an Ed25519 private key.")
-        return cls(private)
+        match _load_blocks(path):
+            case [ed25519.Ed25519PrivateKey() as private]:
+                return cls(private)
+            case _:
+                raise Misconfigured("bad-key-file", f"{path} does not hold one Ed25519 private key.")
 
     def save(self, path: Path) -> None:
         """Write the key to a new PEM file that only its owner can read."""
@@ -164,7 +166,10 @@ class StorageKey:
     @classmethod
     def load(cls, path: Path) -> StorageKey:
         """Read a key from a file of base64; raise ``Misconfigured`` when it is missing or has another length."""
-        raw = base64.b64decode(_read(path), validate=False)
+        try:
+            raw = base64.b64decode(_read(path).strip(), validate=True)
+        except binascii.Error:
+            raw = b""
         if len(raw) != CONTENT_KEY_BYTES:
             raise Misconfigured("bad-key-file", f"{path} does not hold 32 bytes in base64.")
         return cls(raw)
@@ -202,9 +207,9 @@ def _read(path: Path) -> bytes:
 def _load_blocks(path: Path) -> list[object]:
     try:
         blocks = [serialization.load_pem_private_key(block, None) for block in _PEM_BLOCK.findall(_read(path))]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise Misconfigured("bad-key-file", f"{path} is not a PEM file of private keys.") from error
-    return list(blocks) or [None]
+    return list(blocks)
 
 
 def _pem(private: ed25519.Ed25519PrivateKey | x25519.X25519PrivateKey | mlkem.MLKEM768PrivateKey) -> bytes:

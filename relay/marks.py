@@ -1,11 +1,13 @@
 """Marks and repair: how an origin finds out what never arrived, and how it is sent again.
 
-While something sent to a peer has no terminal receipt, the origin sends a *mark* through that lane's own queue, so it arrives behind
-what it speaks of. The recipient answers with the receipts it has stored for the open sequences and, for what it never got, a *nack*
-once the gap stayed open for ten seconds. Only a nack makes the origin send again: to that peer alone, paced, the same bytes.
+While something sent to a peer has no terminal receipt, the origin sends a *mark* through that lane's own queue, so it arrives
+behind what it speaks of. The recipient answers with the receipts it has stored for the open sequences and, for what it never
+got, a *nack* once the gap stayed open for ten seconds. Only a nack makes the origin send again: to that peer alone, paced, the
+same bytes.
 
-The pause between marks is decorrelated jitter (tenacity's ``wait_random_exponential``, from one second to fifteen minutes) and starts
-anew when the peer answers or something new is sent. This is the first form of repair: epochs, echoes, voids and re-sealing follow.
+The pause between marks is decorrelated jitter (tenacity's ``wait_random_exponential``, from one second to fifteen minutes) and
+starts anew when the peer answers or something new is sent. This is the first form of repair: epochs, echoes, voids and
+re-sealing follow.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from sqlalchemy import Connection
 from tenacity import wait_random_exponential
 
 from relay import receipts, topology
@@ -29,7 +30,7 @@ from relay.errors import BrokerTrouble, Refused, Rejected, StoreTrouble
 from relay.log import Event
 from relay.receipts import MAX_RANGES, Mark, Nack
 from relay.seal import Opened
-from relay.store import incoming, outgoing
+from relay.store import Connection, incoming, outgoing
 from relay.store.outgoing import Due, OpenLane
 
 TICK_SECONDS = 0.5

@@ -3,13 +3,13 @@
 How a message leaves: :mod:`relay.api` validates it (:mod:`relay.messages`) and asks :mod:`relay.policy` who may get it;
 :mod:`relay.outbox` seals it and commits it, and only then is the submitter told; :mod:`relay.pump` publishes it.
 
-How a message arrives: :mod:`relay.inbox` opens it (:mod:`relay.seal`), judges it again, commits it, and only then acknowledges it to
-the broker; :mod:`relay.handover` gives it to the centre's system. :mod:`relay.control` takes receipts back to the origin, whose outbox
-notes them.
+How a message arrives: :mod:`relay.inbox` opens it (:mod:`relay.seal`), judges it again, commits it, and only then acknowledges
+it to the broker; :mod:`relay.handover` gives it to the centre's system. :mod:`relay.control` takes receipts back to the origin,
+whose outbox notes them.
 
-Behind the scenes: :mod:`relay.marks` finds what never arrived and sends it again; :mod:`relay.broker` keeps the connection. Every
-loop is a named task of one ``asyncio.TaskGroup``; one that dies stops the node with its error, a supervisor restarts it, and nothing
-is lost, since nothing was promised that is not in the store.
+Behind the scenes: :mod:`relay.marks` finds what never arrived and sends it again; :mod:`relay.broker` keeps the connection.
+Every loop is a named task of one ``asyncio.TaskGroup``; one that dies stops the node with its error, a supervisor restarts it,
+and nothing is lost, since nothing was promised that is not in the store.
 """
 
 from __future__ import annotations

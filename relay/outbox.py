@@ -1,11 +1,12 @@
 """Outbox: from a validated message to the committed promise that it will be sent.
 
-:meth:`Outbox.submit` returns only after the commit; whatever waits when the last commit ends forms the next group. A group is cut
-into batches of messages with the same recipients, lane and route (at most 64 messages or 128 kB), each batch is sealed once, and
-one transaction stores envelopes, sequences, idempotency keys and audit leaves together. A failed commit stores nothing and uses up
-no sequence: the submitter is told so and may try again.
+:meth:`Outbox.submit` returns only after the commit; whatever waits when the last commit ends forms the next group. A group is
+cut into batches of messages with the same recipients, lane and route (at most 64 messages or 128 kB), each batch is sealed
+once, and one transaction stores envelopes, sequences, idempotency keys and audit leaves together. A failed commit stores
+nothing and uses up no sequence: the submitter is told so and may try again.
 
-The outbox also takes what recipients say: :meth:`Outbox.take_receipt` applies a receipt's statements in the transaction it is given.
+The outbox also takes what recipients say: :meth:`Outbox.take_receipt` applies a receipt's statements in the transaction it is
+given.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-
-from sqlalchemy import Connection
 
 from relay import receipts, topology
 from relay.audit import AuditStep
@@ -30,7 +29,7 @@ from relay.messages import Message
 from relay.policy import Admission, marks
 from relay.receipts import Receipt
 from relay.seal import Addressee, Draft, Opened, Sealed
-from relay.store import outgoing
+from relay.store import Connection, outgoing
 from relay.store.outgoing import Idempotent, NewEnvelope
 
 MAX_BATCH_BYTES = 128 * 1024

@@ -1,8 +1,9 @@
 """The pump: the one place from which stored envelopes move to the broker, the most urgent lane first.
 
-It keeps the numbers of what was never confirmed, reads each envelope back from the store when its turn comes, and publishes a bounded
-window at once. A confirm makes an envelope ``sent``; confirms are committed in groups. When the broker does not confirm, the envelope
-goes back to its place and the pump waits for the broker: nothing is lost, a copy at worst is sent twice, and the recipients know it.
+It keeps the numbers of what was never confirmed, reads each envelope back from the store when its turn comes, and publishes a
+bounded window at once. A confirm makes an envelope ``sent``; confirms are committed in groups. When the broker does not
+confirm, the envelope goes back to its place and the pump waits for the broker: nothing is lost, a copy at worst is sent twice,
+and the recipients know it.
 """
 
 from __future__ import annotations
@@ -10,15 +11,13 @@ from __future__ import annotations
 import asyncio
 import heapq
 
-from sqlalchemy import Connection
-
 from relay.audit import AuditStep
 from relay.broker import Broker
 from relay.centre import Centre
 from relay.envelope import read_core
 from relay.errors import BrokerTrouble, StoreTrouble
 from relay.log import Event
-from relay.store import outgoing
+from relay.store import Connection, outgoing
 from relay.store.outgoing import Due
 
 READ_AHEAD = 10_000

@@ -5,27 +5,55 @@ holds for every re-sealed copy. A *mark* is the origin's statement of what shoul
 lane's own queue, behind what it speaks of. A *nack* answers a mark or a gap with the ranges that are missing; it is no verdict
 and changes no state. A receipt is never receipted: a lost one is asked for again by the next mark.
 
-Sequences are inclusive ranges ``(first, last)``; times are milliseconds since the Unix epoch.
+Sequences are inclusive ranges ``(first, last)``; times are milliseconds since the Unix epoch. A body is read strictly where it
+matters (no key twice, every known field of its form) and leniently where it may grow: a field or a statement's state that this
+release does not know is passed over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+import jiter
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
 
+from relay.envelope import NUMBER_END, TIME_END, MessageLane
 from relay.errors import Rejected
 
 State = Literal["accepted", "delivered", "rejected"]
 TERMINAL: frozenset[str] = frozenset({"delivered", "rejected"})
 MAX_RANGES = 256
 MAX_COMMITMENTS = 1024
+MAX_STATEMENTS = 4096
 
-_Number = Annotated[int, Field(ge=0, lt=2**63)]
+_Number = Annotated[int, Field(ge=0, lt=NUMBER_END)]
+_Positive = Annotated[int, Field(ge=1, lt=NUMBER_END)]
+_Time = Annotated[int, Field(ge=0, lt=TIME_END)]
 _Commitment = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_Lane = Annotated[str, Field(pattern=r"^[a-z]{3,16}$")]
-Range = tuple[_Number, _Number]
+_Code = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
+Range = tuple[_Positive, _Positive]
+
+
+def _ascending(given: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    bounds = [bound for pair in given for bound in pair]
+    if any(first > last for first, last in given) or any(a >= b for a, b in zip(bounds[1::2], bounds[2::2], strict=False)):
+        raise ValueError("ranges are ascending and disjoint")
+    return given
+
+
+Ranges = Annotated[tuple[Range, ...], Field(max_length=MAX_RANGES), FailFast(), AfterValidator(_ascending)]
+
+
+def _known_states(given: object) -> object:
+    """Pass over statements of a state that a later release may have added."""
+    if not isinstance(given, list):
+        return given
+    return [one for one in given if not (isinstance(one, dict) and _is_unknown(one.get("state")))]
+
+
+def _is_unknown(state: object) -> bool:
+    return isinstance(state, str) and state not in get_args(State)
 
 
 class _Body(BaseModel):
@@ -35,13 +63,13 @@ class _Body(BaseModel):
 class Statement(_Body):
     """One state of consecutive messages: sequence ``first + i`` has commitment ``commitments[i]``."""
 
-    epoch: _Number
-    lane: _Lane
-    first: _Number
-    commitments: Annotated[tuple[_Commitment, ...], Field(min_length=1, max_length=MAX_COMMITMENTS)]
+    epoch: _Positive
+    lane: MessageLane
+    first: _Positive
+    commitments: Annotated[tuple[_Commitment, ...], Field(min_length=1, max_length=MAX_COMMITMENTS), FailFast()]
     state: State
-    time: _Number
-    code: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")] | None = None
+    time: _Time
+    code: _Code | None = None
 
     @property
     def last(self) -> int:
@@ -56,28 +84,29 @@ class Statement(_Body):
 
 
 class Receipt(_Body):
-    """The body of a ``receipt`` envelope."""
+    """The body of a ``receipt`` envelope; statements of a state unknown here are left out when it is read."""
 
-    statements: Annotated[tuple[Statement, ...], Field(min_length=1, max_length=4096)]
+    statements: Annotated[tuple[Statement, ...], Field(max_length=MAX_STATEMENTS), FailFast(), BeforeValidator(_known_states)]
 
 
 class Mark(_Body):
     """The body of a ``mark`` envelope: the highest sequence sent in this lane, and the ranges without a terminal receipt."""
 
-    epoch: _Number
-    lane: _Lane
-    highest: _Number
-    open: Annotated[tuple[Range, ...], Field(max_length=MAX_RANGES)]
+    epoch: _Positive
+    lane: MessageLane
+    highest: _Positive
+    open: Ranges
 
 
 class Nack(_Body):
-    """The body of a ``nack`` envelope: the missing ranges of a lane; ``mark`` is the number of the mark it answers, 0 for none."""
+    """The body of a ``nack`` envelope: the missing ranges of a lane; ``mark`` is the number of the mark it answers, 0 for
+    none."""
 
-    epoch: _Number
-    lane: _Lane
-    missing: Annotated[tuple[Range, ...], Field(max_length=MAX_RANGES)]
+    epoch: _Positive
+    lane: MessageLane
+    missing: Ranges
     mark: _Number = 0
-    reason: str | None = None
+    reason: _Code | None = None
 
 
 Body = TypeVar("Body", Receipt, Mark, Nack)
@@ -86,8 +115,9 @@ Body = TypeVar("Body", Receipt, Mark, Nack)
 def read(model: type[Body], content: bytes) -> Body:
     """Return the body of a control envelope; one of another form raises ``Rejected`` with the code ``bad-control``."""
     try:
+        jiter.from_json(content, catch_duplicate_keys=True, allow_inf_nan=False)
         return model.model_validate_json(content)
-    except ValidationError as error:
+    except ValueError as error:
         raise Rejected("bad-control", f"The body of a {model.__name__.lower()} is not of its form.") from error
 
 

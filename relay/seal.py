@@ -149,7 +149,7 @@ def verify(envelope: Envelope, me: str, network: str, directory: Directory, now:
     if core.recipient(me) is None:
         raise NotForUs("not-addressed", f"Envelope {core.id} does not name {me}.")
     sender, key = _signing_key(core, directory, now)
-    if not _verify_key(key.raw).verifies(envelope.signature, wire.signature_prefix(core.type), envelope.signed):
+    if not _is_signed(envelope, key):
         raise NotAuthentic("bad-signature", f"An envelope claims to be from {core.origin}, but its signature is wrong.")
     if not all(envelope.intact(index) for index in range(len(envelope.ciphertexts))):
         raise NotAuthentic("altered", f"A ciphertext of envelope {core.id} is not the one that was signed.")
@@ -159,8 +159,10 @@ def verify(envelope: Envelope, me: str, network: str, directory: Directory, now:
 def unseal(envelope: Envelope, me: str, keys: Mapping[str, SealingKey]) -> Opened:
     """Return the contents of a verified envelope; raise ``CannotOpen`` when no key of ours unwraps it."""
     core = envelope.core
-    index = next(index for index, recipient in enumerate(core.to) if recipient.centre == me)
-    recipient = core.to[index]
+    recipient = core.recipient(me)
+    if recipient is None:
+        raise NotForUs("not-addressed", f"Envelope {core.id} does not name {me}.")
+    index = core.to.index(recipient)
     key = keys.get(recipient.key)
     info = _wrap_info(hashlib.sha256(envelope.core_bytes).digest(), recipient)
     content_key = key.unwrap(envelope.wraps[index], info) if key and key.algorithm == recipient.suite else None
@@ -178,6 +180,8 @@ def content(envelope: Envelope, content_key: bytes, index: int) -> bytes | Rejec
     """Return the bytes of one message, checked against its commitment."""
     core_digest = hashlib.sha256(envelope.core_bytes).digest()
     item = envelope.core.messages[index]
+    if not envelope.ciphertexts[index]:
+        return Rejected("purged", f"Message {item.id} was purged; its header stays as evidence.")
     try:
         plaintext = AESGCM(content_key).decrypt(
             _nonce(index), envelope.ciphertexts[index], core_digest + struct.pack(">I", index)
@@ -203,6 +207,14 @@ def _signing_key(core: Core, directory: Directory, now: datetime) -> tuple[Membe
     if sender is None:
         raise NotAuthentic("unknown-centre", f"An envelope claims to be from {core.origin}, which is no active member.")
     raise NotAuthentic("unknown-key", f"The envelope is signed with a key that {core.origin} may not use now.")
+
+
+def _is_signed(envelope: Envelope, key: Key) -> bool:
+    try:
+        verify_key = _verify_key(key.raw)
+    except ValueError:  # the directory lists bytes that are no point of the curve: nobody can have signed with them
+        return False
+    return verify_key.verifies(envelope.signature, wire.signature_prefix(envelope.core.type), envelope.signed)
 
 
 def _recipient(addressee: Addressee, count: int) -> Recipient:

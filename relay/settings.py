@@ -1,9 +1,9 @@
 """A node's settings: read once, from ``node.toml``, the environment and credential files, and refused when unclear.
 
-Precedence: environment (``RELAY_`` and the key, sections joined by two underscores: ``RELAY_API__LISTEN``), then the file. A secret
-is always a file, named by a key that ends in ``_file`` or points to a folder; a name that begins with ``credential:`` is looked up
-in systemd's ``$CREDENTIALS_DIRECTORY``. Other relative paths start from the settings file's folder. An unknown key, a missing one
-or a bad value raises ``Misconfigured`` (``bad-settings``) that names the key and the file.
+Precedence: environment (``RELAY_`` and the key, sections joined by two underscores: ``RELAY_API__LISTEN``), then the file. A
+secret is always a file, named by a key that ends in ``_file`` or points to a folder; a name that begins with ``credential:`` is
+looked up in systemd's ``$CREDENTIALS_DIRECTORY``. Other relative paths start from the settings file's folder. An unknown key, a
+missing one or a bad value raises ``Misconfigured`` (``bad-settings``) that names the key and the file.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class NodeProcess:
         """Start the node; returns at once."""
         environment = {**os.environ, "RELAY_LOG__FORMAT": "json", "RELAY_BROKER__RECONNECT_SECONDS": "2"}
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 self._command,
                 env=environment,
                 stdin=subprocess.DEVNULL,

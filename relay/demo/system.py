@@ -1,8 +1,8 @@
 """A centre's own system, as a client of its node: submits with idempotency keys, takes, acknowledges, and keeps a journal.
 
-It behaves as an integrator's system should: whatever goes wrong with a request, it asks again with the same key, or acknowledges
-the same ids again. A message takes effect when its acknowledgement is answered with success; one handed over after that is written
-down as a second effect, for the reconciliation to find.
+It behaves as an integrator's system should: whatever goes wrong with a request, it asks again with the same key, or
+acknowledges the same ids again. A message takes effect when its acknowledgement is answered with success; one handed over after
+that is written down as a second effect, for the reconciliation to find.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from relay.store.engine import Writer, open_engine
 from relay.store.signal import Signal
 from relay.store.tables import META
 
-__all__ = ["Store", "incoming", "outgoing", "record"]
+__all__ = ["Connection", "Store", "incoming", "outgoing", "record"]
 
 T = TypeVar("T")
 READERS = 2

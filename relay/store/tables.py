@@ -1,9 +1,9 @@
 """The tables of a centre's store, as SQLAlchemy Core sees them; the migrations create exactly these.
 
-Per message there is one row at its origin (``outbox_message``) and one at each recipient (``inbox_message``). Everything else is
-per envelope: the sealed bytes once, one ``outbox_delivery`` a recipient, one ``outbox_step`` a recipient and state. Which messages
-of an envelope a row speaks of is a bit mask by position (bit 0 is the first), kept as a signed 64-bit integer. Times are
-milliseconds since the Unix epoch. Content rests only as ciphertext, under a content key wrapped with the storage key.
+Per message there is one row at its origin (``outbox_message``) and one at each recipient (``inbox_message``). Everything else
+is per envelope: the sealed bytes once, one ``outbox_delivery`` a recipient, one ``outbox_step`` a recipient and state. Which
+messages of an envelope a row speaks of is a bit mask by position (bit 0 is the first), kept as a signed 64-bit integer. Times
+are milliseconds since the Unix epoch. Content rests only as ciphertext, under a content key wrapped with the storage key.
 """
 
 from __future__ import annotations
