@@ -14,8 +14,7 @@ This module knows the bytes and nothing of keys: :func:`parse` raises ``NotAuthe
 :mod:`relay.seal` verifies and opens. Times are milliseconds since the Unix epoch. A receipt, mark, nack or other control envelope
 has the same form with one body in place of messages, one recipient, and its number where a batch has a sequence.
 
-Numbers stay below 2**53 and times below the year 10000, so that every language, database and calendar that reads them can hold
-them.
+Numbers stay below 2**53 and times below the year 10000, so that every language, database and calendar can hold them.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ TIME_END = 253_402_300_800_000
 """Milliseconds at which the year 10000 begins."""
 
 EnvelopeType = Literal["batch", "receipt", "mark", "nack"]
-MessageLane = Literal["flash", "immediate", "priority", "routine", "exercise"]
-Lane = Literal["flash", "immediate", "priority", "routine", "exercise", "control"]
+MessageLane = Annotated[str, Field(pattern=r"^(flash|immediate|priority|routine|exercise)$")]
+Lane = Annotated[str, Field(pattern=r"^(flash|immediate|priority|routine|exercise|control)$")]
 
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
 _Centre = Annotated[str, Field(pattern=r"^[A-Z0-9]{2,8}(-[A-Z0-9]{2,8})?$")]

@@ -16,12 +16,13 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal, TypeVar, get_args
 
 import jiter
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
 
 from relay.envelope import NUMBER_END, TIME_END, MessageLane
 from relay.errors import Rejected
 
 State = Literal["accepted", "delivered", "rejected"]
+STATES: frozenset[str] = frozenset(get_args(State))
 TERMINAL: frozenset[str] = frozenset({"delivered", "rejected"})
 MAX_RANGES = 256
 MAX_COMMITMENTS = 1024
@@ -45,17 +46,6 @@ def _ascending(given: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...
 Ranges = Annotated[tuple[Range, ...], Field(max_length=MAX_RANGES), FailFast(), AfterValidator(_ascending)]
 
 
-def _known_states(given: object) -> object:
-    """Pass over statements of a state that a later release may have added."""
-    if not isinstance(given, list):
-        return given
-    return [one for one in given if not (isinstance(one, dict) and _is_unknown(one.get("state")))]
-
-
-def _is_unknown(state: object) -> bool:
-    return isinstance(state, str) and state not in get_args(State)
-
-
 class _Body(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
@@ -67,7 +57,7 @@ class Statement(_Body):
     lane: MessageLane
     first: _Positive
     commitments: Annotated[tuple[_Commitment, ...], Field(min_length=1, max_length=MAX_COMMITMENTS), FailFast()]
-    state: State
+    state: Annotated[str, Field(pattern=r"^[a-z-]{1,32}$")]
     time: _Time
     code: _Code | None = None
 
@@ -78,15 +68,19 @@ class Statement(_Body):
 
     @model_validator(mode="after")
     def _rejections_name_a_code(self) -> Statement:
-        if (self.state == "rejected") != (self.code is not None):
+        if self.state in STATES and (self.state == "rejected") != (self.code is not None):
             raise ValueError("a rejection, and nothing else, names its code")
         return self
+
+
+def _of_known_states(given: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    return tuple(statement for statement in given if statement.state in STATES)
 
 
 class Receipt(_Body):
     """The body of a ``receipt`` envelope; statements of a state unknown here are left out when it is read."""
 
-    statements: Annotated[tuple[Statement, ...], Field(max_length=MAX_STATEMENTS), FailFast(), BeforeValidator(_known_states)]
+    statements: Annotated[tuple[Statement, ...], Field(max_length=MAX_STATEMENTS), FailFast(), AfterValidator(_of_known_states)]
 
 
 class Mark(_Body):
@@ -99,8 +93,7 @@ class Mark(_Body):
 
 
 class Nack(_Body):
-    """The body of a ``nack`` envelope: the missing ranges of a lane; ``mark`` is the number of the mark it answers, 0 for
-    none."""
+    """The body of a ``nack`` envelope: the missing ranges of a lane; ``mark`` numbers the mark it answers, 0 for none."""
 
     epoch: _Positive
     lane: MessageLane
