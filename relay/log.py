@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import sys
 from enum import StrEnum
-from typing import Any
 
 import structlog
 from structlog.types import EventDict, Processor
@@ -52,19 +51,19 @@ class Log:
     def __init__(self, centre: str) -> None:
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger(centre=centre)
 
-    def debug(self, event: Event, **fields: Any) -> None:
+    def debug(self, event: Event, **fields: object) -> None:
         """Write an event that only somebody who looks for it needs."""
         self._log.debug(event, **fields)
 
-    def info(self, event: Event, **fields: Any) -> None:
+    def info(self, event: Event, **fields: object) -> None:
         """Write an event of normal operation."""
         self._log.info(event, **fields)
 
-    def warning(self, event: Event, **fields: Any) -> None:
+    def warning(self, event: Event, **fields: object) -> None:
         """Write an event that the node deals with by itself, and that an operator may want to know."""
         self._log.warning(event, **fields)
 
-    def error(self, event: Event, **fields: Any) -> None:
+    def error(self, event: Event, **fields: object) -> None:
         """Write an event that needs somebody."""
         self._log.error(event, **fields)
 

@@ -87,15 +87,20 @@ class Marks:
     def take_mark(self, connection: Connection, sender: str, opened: Opened, now: int) -> Callable[[], None] | None:
         """Answer a peer's mark: the receipts that it lacks now, what is missing here after a while."""
         mark = receipts.read(Mark, _content(opened))
+        core = opened.envelope.core
+        if not incoming.is_news(connection, sender, core.epoch, f"mark/{mark.lane}", core.to[0].first):
+            return None
         held = incoming.held(connection, sender, mark.epoch, mark.lane)
         said = incoming.receipts(connection, sender, mark.epoch, mark.lane, mark.open, MAX_RECEIPTS)
         missing = receipts.missing(held, mark.highest)
-        number = opened.envelope.core.to[0].first
-        return partial(self._answer, sender, mark, number, said, bool(missing), now)
+        return partial(self._answer, sender, mark, core.to[0].first, said, bool(missing), now)
 
     def take_nack(self, connection: Connection, sender: str, opened: Opened, now: int) -> Callable[[], None] | None:
         """Line up again what a peer says it never got."""
         nack = receipts.read(Nack, _content(opened))
+        core = opened.envelope.core
+        if not incoming.is_news(connection, sender, core.epoch, "nack", core.to[0].first):
+            return None
         found = outgoing.find(connection, sender, nack.epoch, nack.lane, nack.missing)
         leaf = self._centre.audit.leaf(AuditStep.RETRIED, now, peer=sender, code=nack.reason)
         self._centre.audit.append(connection, [leaf] if found else [])

@@ -160,7 +160,7 @@ def _explain(error: ValidationError) -> str:
     return "; ".join(found) + "."
 
 
-def _resolve(value: Any, base: Path) -> Any:
+def _resolve(value: Any, base: Path) -> Any:  # noqa: ANN401 - any value that a setting may have
     if isinstance(value, Path):
         return _locate(value, base)
     if isinstance(value, tuple):

@@ -15,8 +15,8 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from relay.envelope import Envelope, read_core
-from relay.store.common import Resting, inserted, resting
-from relay.store.tables import INBOX_CLOSED, INBOX_ENVELOPE, INBOX_MESSAGE, RECEIPT_OUT, RECEIPT_RANGE, SAMPLE
+from relay.store.common import Resting, inserted, resting, upsert
+from relay.store.tables import HEARD, INBOX_CLOSED, INBOX_ENVELOPE, INBOX_MESSAGE, RECEIPT_OUT, RECEIPT_RANGE, SAMPLE
 
 KEPT_SAMPLES = 1000
 OPEN = ("waiting", "handed")
@@ -123,6 +123,17 @@ def held(connection: Connection, origin: str, epoch: int, lane: str) -> list[tup
         .order_by(INBOX_CLOSED.c.first)
     )
     return [(row.first, row.last) for row in rows]
+
+
+def is_news(connection: Connection, origin: str, epoch: int, kind: str, number: int) -> bool:
+    """Return whether a control envelope's number is higher than any heard before of its kind, and remember it."""
+    where = (HEARD.c.origin == origin) & (HEARD.c.epoch == epoch) & (HEARD.c.kind == kind)
+    heard = connection.execute(select(HEARD.c.number).where(where)).scalar()
+    if heard is not None and number <= heard:
+        return False
+    row = {"origin": origin, "epoch": epoch, "kind": kind, "number": number}
+    upsert(connection, HEARD, [row], ["number"])
+    return True
 
 
 def hand_out(connection: Connection, limit: int, now: int) -> tuple[list[Handed], list[Place]]:

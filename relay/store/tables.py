@@ -185,6 +185,15 @@ INBOX_CLOSED = Table(
     sqlite_with_rowid=False,
 )
 
+HEARD = Table(
+    "heard",
+    METADATA,
+    Column("origin", Text, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    _number("number"),
+)
+
 RECEIPT_OUT = Table(
     "receipt_out",
     METADATA,
