@@ -1,0 +1,128 @@
+"""Writes the pages and contracts that come from the code, so that they can't say anything else.
+
+``python -m docs.generate`` writes them; ``tests/test_docs.py`` checks that what is committed is what would be written. Written are
+``docs/reference/errors.md``, ``settings.md``, ``metrics.md``, ``commands.md``, ``config/node.toml`` and everything in ``schemas/``
+but the examples and the vectors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from relay import api, schema
+from relay.errors import catalogue
+from relay.metrics import Metrics
+from relay.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTE = "<!-- Written by `make docs` from the code. Change the code, not this page. -->\n"
+
+
+def pages() -> dict[str, str]:
+    """Return every generated file's content by its path."""
+    return {
+        "docs/reference/errors.md": errors(),
+        "docs/reference/settings.md": settings(),
+        "docs/reference/metrics.md": metrics(),
+        "config/node.toml": example_settings(),
+        "schemas/openapi.json": json.dumps(api.openapi(), indent=2, ensure_ascii=False) + "\n",
+    }
+
+
+def errors() -> str:
+    """Return the page of error codes."""
+    lines = [f"{NOTE}\n# Error codes\n", "The same text answers `relay explain CODE`. A problem document carries the code as `code`.\n"]
+    for entry in sorted(catalogue().values(), key=lambda entry: entry.code):
+        status = f" (HTTP {entry.status})" if entry.status else ""
+        again = " The relay tries again by itself." if entry.retried else ""
+        lines.append(f"## `{entry.code}`\n\n**{entry.title}**{status}. {entry.meaning}{again}\n\nWhat to do: {entry.action}\n")
+    return "\n".join(lines)
+
+
+def settings() -> str:
+    """Return the page of settings."""
+    lines = [
+        f"{NOTE}\n# Settings\n",
+        "Read from the file named by `--config` (TOML) and the environment, which wins. Paths start from the file's folder.",
+        "`config/node.toml` is an example with every key.\n",
+        "| key | environment | default | meaning |",
+        "|---|---|---|---|",
+    ]
+    for key, field in keys(Settings):
+        variable = "RELAY_" + key.upper().replace(".", "__")
+        default = "required" if field.default is PydanticUndefined else f"`{plain(field.default)}`"
+        lines.append(f"| `{key}` | `{variable}` | {default} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def example_settings() -> str:
+    """Return the example settings file: every key with its meaning above it."""
+    given = {"centre": "BRU", "network": "0" * 64, "broker.url": "amqp://BRU@127.0.0.1:5672/%2F"}
+    lines = ["# Settings of a node: every key, its meaning and its default. `relay network new` writes a shorter one that works."]
+    section = ""
+    for key, field in keys(Settings):
+        table, _, name = key.rpartition(".")
+        if table != section:
+            lines.append(f"\n[{table}]")
+            section = table
+        value = given.get(key, field.default)
+        lines.append(f"\n# {field.description}\n{name} = {toml(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def metrics() -> str:
+    """Return the page of metrics."""
+    lines = [f"{NOTE}\n# Metrics\n", "Served at `/metrics` (with a token).\n", "| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for family, labels in described():
+        lines.append(f"| `{family.name}` | {family.type} | {labels or ''} | {family.documentation} |")
+    return "\n".join(lines) + "\n"
+
+
+def described() -> Iterator[tuple[Any, str]]:
+    """Return every metric of a node with the names of its labels."""
+    made = Metrics()
+    for metric in vars(made).values():
+        if hasattr(metric, "describe"):
+            yield metric.describe()[0], ", ".join(metric._labelnames)
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Return every key of a settings model, plain keys before sections."""
+    sections = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            sections.append((name, field.annotation))
+        else:
+            yield f"{prefix}{name}", field
+    for name, section in sections:
+        yield from keys(section, f"{prefix}{name}.")
+
+
+def plain(value: object) -> str:
+    """Return a default as a person writes it."""
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def toml(value: object) -> str:
+    """Return a value as TOML."""
+    if isinstance(value, tuple):
+        return "[" + ", ".join(toml(item) for item in value) + "]"
+    return str(value) if isinstance(value, (int, float)) else json.dumps(str(value))
+
+
+def main() -> None:
+    """Write everything."""
+    for path, content in pages().items():
+        (ROOT / path).write_text(content, encoding="utf-8")
+    schema.write(ROOT / "schemas")
+
+
+if __name__ == "__main__":
+    main()
