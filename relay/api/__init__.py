@@ -1,0 +1,18 @@
+"""The local API: what a centre's own system and its operators say to their node over HTTP.
+
+``server`` listens inside the node's event loop and stops gracefully; ``app`` puts the routes together; ``auth`` lets nobody
+past without a token (but ``/livez`` and ``/readyz``, which say yes or no); ``messages``, ``inbox``, ``health`` and ``docs``
+hold the routes; ``body`` reads a request within its limits; ``problems`` turns every error into an RFC 9457 document with a
+code of the catalogue; ``contract`` says all of it as OpenAPI.
+
+It promises: an answer of success comes after the commit; a message's bytes are validated once and never written anew; a
+refused request stores nothing but an audit leaf; no answer and no log line holds more of a message than the 40 characters of
+a problem's sentence.
+
+Errors raised: ``Misconfigured`` with ``address-in-use`` and ``bad-token-file``; everything else becomes an answer.
+"""
+
+from relay.api.app import openapi
+from relay.api.server import Api
+
+__all__ = ["Api", "openapi"]

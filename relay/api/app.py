@@ -1,0 +1,64 @@
+"""The API put together: routes, guard, error handlers, and its OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+
+from relay.api import docs, health, inbox, messages, problems
+from relay.api.auth import OPEN, Guard
+from relay.api.contract import PROBLEM, schemas
+from relay.errors import RelayError
+
+DESCRIPTION = """\
+What a centre's own system and its operators say to their node.
+
+Every request but `/livez` and `/readyz` needs a token: `Authorization: Bearer TOKEN`. The token `system` may submit and
+receive, the token `operator` may operate and audit. These pages take HTTP Basic as well, with any user name and the token as
+password, so that a browser can open them.
+
+Every error is a problem document (RFC 9457) with a stable code; `relay explain CODE` says what it means and what to do.
+"""
+TAGS = [
+    {"name": "messages", "description": "Submit messages and see what became of them."},
+    {"name": "inbox", "description": "Take what arrived, and say so."},
+    {"name": "health", "description": "How the node does."},
+]
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "the token of a role"},
+    "basic": {"type": "http", "scheme": "basic", "description": "for /docs and /openapi.json: any name, the token as password"},
+}
+
+
+def make_app() -> FastAPI:
+    """Return the application; it serves once ``app.state.here`` is set."""
+    app = FastAPI(title="Inter-centre Relay", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    for part in (messages, inbox, health, docs):
+        app.include_router(part.router, responses={"default": {"description": "What went wrong.", "content": PROBLEM}})
+    for kind in (RelayError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, problems.answer)
+    app.add_middleware(Guard)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def openapi() -> dict[str, Any]:
+    """Return the API as an OpenAPI 3.1 document."""
+    return _openapi(make_app())
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version="1", description=DESCRIPTION, tags=TAGS, routes=app.routes)
+        components = document.setdefault("components", {})
+        components["schemas"] = dict(sorted({**components.get("schemas", {}), **schemas()}.items()))
+        components["securitySchemes"] = SCHEMES
+        document["security"] = [{"bearer": []}]
+        for path in OPEN:
+            document["paths"][path]["get"]["security"] = []
+        app.openapi_schema = document
+    return app.openapi_schema

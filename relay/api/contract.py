@@ -1,0 +1,187 @@
+"""The API as a contract: the bodies it takes and gives as models, and the schemas that OpenAPI shows of them.
+
+The models here describe, and write the few answers that are not on a hot path; messages are described by their own models and
+never pass through here. ``schemas/openapi.json`` is written from it and checked to be equal.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
+
+from relay import messages
+
+Id = Annotated[
+    str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", description="a message's id, at every centre the same")
+]
+Time = Annotated[str, Field(description="RFC 3339, UTC, with milliseconds", examples=["2026-01-31T08:15:00.000Z"])]
+State = Literal["queued", "sent", "accepted", "delivered", "rejected"]
+
+_REF = "#/components/schemas/{model}"
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Accepted(_Body):
+    """The promise: the message is committed and will be sent to these recipients."""
+
+    id: Id
+    recipients: list[str]
+    status: str = Field(description="the address at which its state is found")
+
+
+class LineAccepted(_Body):
+    """A line of a batch that is committed and will be sent."""
+
+    line: int = Field(description="number of the line, from 1")
+    id: Id
+    recipients: list[str]
+
+
+class Step(_Body):
+    """Something that happened to a message at a recipient."""
+
+    state: State
+    at: Time
+    code: str | None = Field(default=None, description="why it was rejected")
+
+
+class Recipient(_Body):
+    """Where a message stands with one recipient."""
+
+    centre: str
+    state: State = Field(description="sent: the broker has it; accepted: the peer's node; delivered: the peer's own system")
+    at: Time
+    code: str | None = Field(default=None, description="why it was rejected")
+    history: list[Step] = Field(description="every state it reached, the first one first")
+
+
+class MessageState(_Body):
+    """A submitted message and where it stands."""
+
+    id: Id
+    submitted_at: Time
+    lane: str
+    recipients: list[Recipient]
+
+
+class MessageStates(_Body):
+    """Submitted messages, the newest first."""
+
+    messages: list[MessageState]
+    next: Id | None = Field(description="value of `before` for the next page, or null")
+
+
+class Received(_Body):
+    """A message that arrived; `message` holds the very bytes that its origin's system submitted."""
+
+    id: Id
+    origin: str
+    received_at: Time
+    message: dict[str, Any]
+
+
+class Inbox(_Body):
+    """Messages that the centre's system has not acknowledged."""
+
+    messages: list[Received]
+
+
+class Acknowledgement(_Body):
+    """The ids of messages that the centre's system has."""
+
+    ids: Annotated[list[Id], Field(min_length=1, max_length=1000)]
+
+
+class Acknowledged(_Body):
+    """What an acknowledgement did."""
+
+    delivered: int = Field(description="messages that it settled")
+    unknown: list[Id] = Field(description="ids that were never given out")
+
+
+class Health(_Body):
+    """How the node does; a number is null when the store can't be read."""
+
+    centre: str
+    ready: bool
+    problems: list[str] = Field(description="sentences; empty when the node is ready")
+    broker_connected: bool
+    unsent_envelopes: int | None
+    open_deliveries: int | None = Field(description="(envelope, recipient) pairs without a terminal receipt")
+    waiting_messages: int | None = Field(description="messages that the centre's system has not acknowledged")
+    quarantined_messages: int | None
+    disk_free_bytes: int
+    disk_floor_bytes: int
+    queued_envelopes_limit: int
+    directory_version: int
+    directory_warn_after: Time
+    directory_expires_at: Time
+    epoch: int
+
+
+class ProblemPlace(_Body):
+    """One thing wrong with one place of the body."""
+
+    pointer: str = Field(description="JSON Pointer (RFC 6901); empty for the whole")
+    code: str
+    detail: str
+
+
+class ProblemDocument(_Body):
+    """What went wrong (RFC 9457); `relay explain CODE` says more."""
+
+    type: str = Field(description="urn:intercentre-relay:error:CODE")
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[ProblemPlace] | None = Field(default=None, description="every place at fault")
+
+
+class LineRefused(_Body):
+    """A line of a batch that is refused; the other lines are not affected."""
+
+    line: int = Field(description="number of the line, from 1")
+    problem: ProblemDocument
+
+
+KINDS = tuple(messages.MODELS.values())
+PROBLEM = {"application/problem+json": {"schema": {"$ref": _REF.format(model="ProblemDocument")}}}
+MESSAGE: dict[str, Any] = {
+    "oneOf": [{"$ref": _REF.format(model=model.__name__)} for model in KINDS],
+    "discriminator": {
+        "propertyName": "kind",
+        "mapping": {kind: _REF.format(model=model.__name__) for kind, model in messages.MODELS.items()},
+    },
+}
+KEY_HEADER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    "description": "The same key with the same body gives the same message; with another body it is refused (409).",
+}
+
+
+def described(model: type[BaseModel], *, media_type: str = "application/json") -> dict[str, Any]:
+    """Return what tells OpenAPI that a route takes a body of this model, which the route reads by itself."""
+    return {"requestBody": {"required": True, "content": {media_type: {"schema": {"$ref": _REF.format(model=model.__name__)}}}}}
+
+
+def taking_message(media_type: str, note: str) -> dict[str, Any]:
+    """Return what tells OpenAPI that a route takes messages and an idempotency key."""
+    schema = {"$ref": _REF.format(model="Message")}
+    body = {"required": True, "description": note, "content": {media_type: {"schema": schema}}}
+    return {"parameters": [KEY_HEADER], "requestBody": body}
+
+
+def schemas() -> dict[str, Any]:
+    """Return the schemas of everything that the framework does not see by itself."""
+    models: tuple[type[BaseModel], ...] = (*KINDS, ProblemDocument, Acknowledgement, LineAccepted, LineRefused)
+    _, found = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    return {**found["$defs"], "Message": MESSAGE}

@@ -1,0 +1,93 @@
+"""The routes by which a centre's own system takes what arrived, and says that it has it.
+
+A message is given out as the very bytes that its origin's system submitted, embedded in the answer and never written anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from relay.api.auth import SYSTEM
+from relay.api.body import read_body
+from relay.api.contract import Acknowledged, Acknowledgement, Inbox, described
+from relay.api.served import Here, here
+from relay.clock import iso
+from relay.errors import Problem, Refused
+from relay.handover import Given
+
+ACK_BYTES = 256 * 1024
+
+router = APIRouter(tags=["inbox"], dependencies=[SYSTEM])
+
+Limit = Annotated[int, Query(ge=1, le=1000, description="most messages of the answer")]
+Wait = Annotated[float, Query(ge=0, le=60, description="seconds to wait for the first message")]
+
+
+@router.get("/v1/inbox", responses={200: {"model": Inbox}}, summary="Take what arrived")
+async def take(request: Request, limit: Limit = 100, wait: Wait = 0) -> Response:
+    """Give the unacknowledged messages, the oldest of the highest precedence first; what is not acknowledged is given again.
+
+    Role `system`. With `wait` the answer comes with the first message, or empty when the seconds have passed.
+    """
+    given = await _take(request, here(request), limit, wait)
+    return Response(b'{"messages":[' + b",".join(map(_written, given)) + b"]}", media_type="application/json")
+
+
+@router.post(
+    "/v1/inbox/ack",
+    responses={200: {"model": Acknowledged}},
+    openapi_extra=described(Acknowledgement),
+    summary="Acknowledge messages",
+)
+async def acknowledge(request: Request) -> Response:
+    """Say that the centre's system has these messages; their senders will see `delivered`. Doing it again changes nothing.
+
+    Role `system`. `delivered` counts those that this request settled; `unknown` lists ids that were never given out.
+    """
+    asked = _acknowledgement(await read_body(request, ACK_BYTES))
+    done = await here(request).node.handover.acknowledge(asked.ids)
+    body = Acknowledged(delivered=done.delivered, unknown=list(done.unknown))
+    return Response(body.model_dump_json(), media_type="application/json")
+
+
+async def _take(request: Request, here_: Here, limit: int, wait: float) -> list[Given]:
+    """Take messages, waiting until some come, the time passes, the node stops or the caller leaves."""
+    if not wait:
+        return await here_.node.handover.take(limit, 0)
+    taking = asyncio.create_task(here_.node.handover.take(limit, wait))
+    ends = [asyncio.create_task(here_.stopping.wait()), asyncio.create_task(_gone(request))]
+    try:
+        await asyncio.wait([taking, *ends], return_when=asyncio.FIRST_COMPLETED)
+        return taking.result() if taking.done() else []
+    finally:
+        for task in (taking, *ends):
+            task.cancel()
+        await asyncio.gather(taking, *ends, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    """Return when the caller has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _written(given: Given) -> bytes:
+    head = f'{{"id":"{given.id}","origin":"{given.origin}","received_at":"{iso(given.received_at)}","message":'
+    return head.encode() + given.raw + b"}"
+
+
+def _acknowledgement(raw: bytes) -> Acknowledgement:
+    try:
+        return Acknowledgement.model_validate_json(raw)
+    except ValidationError as error:
+        found = tuple(
+            Problem("".join(f"/{part}" for part in one["loc"]), "bad-request", f"{one['msg']}.")
+            for one in error.errors(include_input=False, include_url=False)[:20]
+        )
+        raise Refused("bad-request", 'The body must be {"ids": [...]} with 1 to 1000 message ids.', found) from None

@@ -1,0 +1,207 @@
+"""The routes by which a centre's own system submits messages, and sees what became of them.
+
+A body is validated once, straight from its bytes: on the event loop when it is small, in a worker thread, some lines at a
+time, when it is large, so that neither a batch nor an attachment holds up anybody else. All good lines of a batch go to the
+outbox at once, which answers after the commit; a bad line harms no other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from relay import messages
+from relay.api import problems
+from relay.api.auth import EITHER, OPERATOR, SYSTEM
+from relay.api.body import idempotency_key, read_body
+from relay.api.contract import Accepted, MessageState, MessageStates, taking_message
+from relay.api.served import Here, here, role
+from relay.clock import iso
+from relay.errors import NotFound, Refused, RelayError
+from relay.outbox import Outcome, Stored, Submission
+from relay.store import outgoing
+from relay.store.outgoing import Sent, Step
+
+LARGE_BYTES = 64 * 1024
+SLICE_LINES = 128
+LISTED_PROBLEMS = 10_000  # of one batch's answer; a line after that lists its first alone
+
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_RANK = {"queued": 0, "sent": 1, "accepted": 2}
+_TERMINAL = 3
+_NDJSON = "application/x-ndjson"
+_ANSWERED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "One line for each line, in order: `LineAccepted` or `LineRefused`.", "content": {_NDJSON: {}}}
+}
+
+router = APIRouter(tags=["messages"])
+
+Line = tuple[int, bytes]
+Judged = Submission | Refused
+
+
+@router.post(
+    "/v1/messages",
+    status_code=202,
+    dependencies=[SYSTEM],
+    responses={202: {"model": Accepted}},
+    openapi_extra=taking_message("application/json", "One message, UTF-8."),
+    summary="Submit a message",
+)
+async def submit(request: Request) -> Response:
+    """Take a message; the answer comes when it is committed, and promises that it will be sent to these recipients.
+
+    Role `system`.
+    """
+    here_ = here(request)
+    limit = here_.centre.settings.limits.message_bytes
+    key = idempotency_key(request)
+    raw = await read_body(request, limit)
+    _refuse_when_full(here_)
+    parse = partial(messages.parse, raw, limit=limit)
+    message = await here_.centre.work(parse) if len(raw) > LARGE_BYTES else parse()
+    outcomes = await here_.node.outbox.submit([Submission(raw, message, _joined(role(request), key))])
+    outcome = outcomes[0]
+    if isinstance(outcome, RelayError):
+        raise outcome
+    status = f"/v1/messages/{outcome.id}"
+    return _json({"id": outcome.id, "recipients": outcome.recipients, "status": status}, 202, {"Location": status})
+
+
+@router.post(
+    "/v1/messages/batch",
+    dependencies=[SYSTEM],
+    responses=_ANSWERED,
+    openapi_extra=taking_message(_NDJSON, "One message a line; empty lines are ignored."),
+    summary="Submit many messages",
+)
+async def submit_batch(request: Request) -> Response:
+    """Take a message a line; the answer comes when all good lines are committed, and says of each line what became of it.
+
+    Role `system`. With `Idempotency-Key: K`, line n has the key `K/n`.
+    """
+    here_ = here(request)
+    key = idempotency_key(request)
+    raw = await read_body(request, here_.centre.settings.limits.batch_bytes)
+    lines = _lines(raw, here_.centre.settings.limits.batch_lines)
+    _refuse_when_full(here_)
+    judged = await _judge(here_, lines, _joined(role(request), key))
+    outcomes = iter(await here_.node.outbox.submit([one for one in judged if isinstance(one, Submission)]))
+    results: list[Outcome] = [next(outcomes) if isinstance(one, Submission) else one for one in judged]
+    await problems.record(here_, role(request), [one for one in results if isinstance(one, RelayError)])
+    written = map(_written, (n for n, _ in lines), results)
+    return Response("".join(written), media_type=_NDJSON)
+
+
+@router.get(
+    "/v1/messages/{message_id}", dependencies=[EITHER], responses={200: {"model": MessageState}}, summary="See a message's state"
+)
+async def show(request: Request, message_id: str) -> Response:
+    """Say where a submitted message stands with each recipient, with its history. Either role."""
+    found = None
+    if _ID.fullmatch(message_id):
+        found = await here(request).centre.store.read(lambda connection: outgoing.message(connection, message_id))
+    if found is None:
+        raise NotFound("unknown-message", "This node submitted no message with this id.")
+    return _json(_state(found))
+
+
+Limit = Annotated[int, Query(ge=1, le=1000, description="most messages of the answer")]
+Before = Annotated[str | None, Query(pattern=f"^{_ID.pattern}$", description="the `next` of the page before")]
+
+
+@router.get("/v1/messages", dependencies=[OPERATOR], responses={200: {"model": MessageStates}}, summary="List submitted messages")
+async def list_(request: Request, limit: Limit = 100, before: Before = None) -> Response:
+    """List what this centre submitted, the newest first. Role `operator`."""
+    found = await here(request).centre.store.read(lambda connection: outgoing.messages(connection, before, limit + 1))
+    page = found[:limit]
+    return _json({"messages": list(map(_state, page)), "next": page[-1].id if len(found) > limit else None})
+
+
+def _refuse_when_full(here_: Here) -> None:
+    if (trouble := here_.node.full()) is not None:
+        raise trouble
+
+
+def _joined(who: str | None, key: str | None) -> str | None:
+    """Return an idempotency key that is its user's alone."""
+    return None if key is None else f"{who}/{key}"
+
+
+def _lines(raw: bytes, most: int) -> list[Line]:
+    """Return the lines that are not blank, each with its number in the body."""
+    if raw.count(b"\n") > most:
+        raise Refused("too-many-lines", f"the batch has more than the {most} lines this node takes")
+    lines = [(n, line.removesuffix(b"\r")) for n, line in enumerate(raw.split(b"\n"), start=1) if line and not line.isspace()]
+    if not lines:
+        raise Refused("empty", "the batch has no line")
+    return lines
+
+
+async def _judge(here_: Here, lines: Sequence[Line], key: str | None) -> list[Judged]:
+    """Validate lines, some at a time."""
+    limit = here_.centre.settings.limits.message_bytes
+    judged: list[Judged] = []
+    listed = 0
+    for start in range(0, len(lines), SLICE_LINES):
+        some = lines[start : start + SLICE_LINES]
+        validate = partial(_validate, some, limit, key, LISTED_PROBLEMS - listed)
+        large = sum(len(line) for _, line in some) > LARGE_BYTES
+        fresh, count = await here_.centre.work(validate) if large else validate()
+        judged += fresh
+        listed += count
+    return judged
+
+
+def _validate(lines: Sequence[Line], limit: int, key: str | None, room: int) -> tuple[list[Judged], int]:
+    """Return what becomes of lines, and how many problems they list, so that an answer's size is bounded."""
+    judged: list[Judged] = []
+    listed = 0
+    for n, line in lines:
+        try:
+            message = messages.parse(line, limit=limit)
+        except Refused as refusal:
+            shortened = Refused(refusal.code, refusal.detail, refusal.problems[: max(room - listed, 1)])
+            listed += len(shortened.problems)
+            judged.append(shortened)
+        else:
+            judged.append(Submission(line, message, None if key is None else f"{key}/{n}"))
+    return judged, listed
+
+
+def _written(n: int, outcome: Outcome) -> str:
+    if isinstance(outcome, Stored):
+        recipients = '","'.join(outcome.recipients)  # ids of the directory: letters, digits and hyphens
+        return f'{{"line":{n},"id":"{outcome.id}","recipients":["{recipients}"]}}\n'
+    return json.dumps({"line": n, "problem": problems.document(outcome)}) + "\n"
+
+
+def _state(sent: Sent) -> dict[str, Any]:
+    return {
+        "id": sent.id,
+        "submitted_at": iso(sent.submitted_at),
+        "lane": sent.lane,
+        "recipients": [_recipient(centre, steps) for centre, steps in sent.recipients.items()],
+    }
+
+
+def _recipient(centre: str, steps: Sequence[Step]) -> dict[str, Any]:
+    """Return where a message stands; a receipt may overtake the note that the envelope was sent, so states are put in order."""
+    history = list(map(_step, sorted(steps, key=lambda step: (_RANK.get(step.state, _TERMINAL), step.at))))
+    return {"centre": centre, **history[-1], "history": history}
+
+
+def _step(step: Step) -> dict[str, Any]:
+    shown = {"state": step.state, "at": iso(step.at)}
+    return shown if step.code is None else {**shown, "code": step.code}
+
+
+def _json(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(json.dumps(body, separators=(",", ":")), status, headers, "application/json")

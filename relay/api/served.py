@@ -1,0 +1,102 @@
+"""What the API needs of the node it serves, and what its routes share while it runs.
+
+The node is above this package and is never imported: :class:`Served` names the few parts that are used, and whatever has them
+can be served. :func:`here` is how a route gets at them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, cast
+
+from starlette.requests import Request
+
+from relay.broker import Broker
+from relay.centre import Centre
+from relay.errors import Busy, StoreTrouble
+from relay.handover import Handover
+from relay.outbox import Outbox
+
+Role = Literal["system", "operator"]
+
+ASK_AGAIN_SECONDS = 1.0
+PROBE_SECONDS = 5.0
+
+
+class Verdict(Protocol):
+    """Whether the node can do its work; ``problems`` are sentences."""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing is wrong."""
+
+
+class Served(Protocol):
+    """A node, as far as the API knows it."""
+
+    centre: Centre
+    outbox: Outbox
+    handover: Handover
+    broker: Broker
+
+    def full(self) -> Busy | StoreTrouble | None:
+        """Return why no message can be taken now, or None."""
+
+    async def health(self) -> Verdict:
+        """Return whether the node can do its work, by trying."""
+
+
+class Readiness:
+    """The node's problems, asked for at most once a second: who needs no token must not make the disk work."""
+
+    def __init__(self, node: Served) -> None:
+        self._node = node
+        self._asked = asyncio.Lock()
+        self._at = float("-inf")
+        self._problems: tuple[str, ...] = ()
+
+    async def problems(self) -> tuple[str, ...]:
+        """Return the sentences that say why the node is not ready; none when it is."""
+        async with self._asked:
+            if time.monotonic() - self._at > ASK_AGAIN_SECONDS:
+                self._problems = await self._ask()
+                self._at = time.monotonic()
+        return self._problems
+
+    async def _ask(self) -> tuple[str, ...]:
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                return (await self._node.health()).problems
+        except TimeoutError:
+            return (f"The node could not write its store within {PROBE_SECONDS:.0f} s.",)
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What the routes share; ``stopping`` is set when the API takes no further requests."""
+
+    node: Served
+    roles: dict[bytes, Role] = field(repr=False)
+    readiness: Readiness
+    stopping: asyncio.Event
+
+    @property
+    def centre(self) -> Centre:
+        """The centre whose node this is."""
+        return self.node.centre
+
+
+def here(request: Request) -> Here:
+    """Return what the routes share."""
+    return cast("Here", request.app.state.here)
+
+
+def role(request: Request) -> Role | None:
+    """Return who asks, or None where no token is needed or none was right."""
+    return getattr(request.state, "role", None)
