@@ -159,12 +159,13 @@ MESSAGE: dict[str, Any] = {
         "mapping": {kind: _REF.format(model=model.__name__) for kind, model in messages.MODELS.items()},
     },
 }
+LINE = {"oneOf": [{"$ref": _REF.format(model=model.__name__)} for model in (LineAccepted, LineRefused)]}
 KEY_HEADER = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-    "description": "The same key with the same body gives the same message; with another body it is refused (409).",
+    "description": "The same key with the same body is the same message; with another body it is refused (409).",
 }
 
 

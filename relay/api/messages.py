@@ -21,7 +21,7 @@ from relay import messages
 from relay.api import problems
 from relay.api.auth import EITHER, OPERATOR, SYSTEM
 from relay.api.body import idempotency_key, read_body
-from relay.api.contract import Accepted, MessageState, MessageStates, taking_message
+from relay.api.contract import LINE, Accepted, MessageState, MessageStates, taking_message
 from relay.api.served import Here, here, role
 from relay.clock import iso
 from relay.errors import NotFound, Refused, RelayError
@@ -38,7 +38,7 @@ _RANK = {"queued": 0, "sent": 1, "accepted": 2}
 _TERMINAL = 3
 _NDJSON = "application/x-ndjson"
 _ANSWERED: dict[int | str, dict[str, Any]] = {
-    200: {"description": "One line for each line, in order: `LineAccepted` or `LineRefused`.", "content": {_NDJSON: {}}}
+    200: {"description": "One line for each line, in order.", "content": {_NDJSON: {"schema": LINE}}}
 }
 
 router = APIRouter(tags=["messages"])

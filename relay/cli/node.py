@@ -1,0 +1,65 @@
+"""``relay node``: the process of a centre."""
+# ruff: noqa: PLC0415 - heavy modules are imported when a command runs
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relay.cli.ends import SOFTWARE, Ended, say
+from relay.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from relay.settings import Settings
+
+app = typer.Typer(help="The process of a centre.", no_args_is_help=True)
+
+Config = Annotated[Path, typer.Option("--config", envvar="RELAY_CONFIG", help="The node's settings file.")]
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `run` a verb of its own."""
+
+
+@app.command("run")
+def run(config: Config) -> None:
+    """Run the node of a centre until SIGTERM or Ctrl-C."""
+    import asyncio
+
+    from relay import log
+    from relay.settings import load
+
+    settings = load(config)
+    log.configure(settings.log.format, settings.log.level)
+    try:
+        asyncio.run(_serve(settings))
+    except* Misconfigured as group:
+        raise _first(group) from None
+    except* Exception as group:
+        error = _first(group)
+        log.Log(settings.centre).error(log.Event.NODE_FAILED, error=type(error).__name__, detail=str(error))
+        say("relay: The node stopped because a part of it failed; its log says which. Nothing it promised is lost.")
+        raise Ended(SOFTWARE) from None
+
+
+async def _serve(settings: Settings) -> None:
+    import asyncio
+    import signal
+
+    from relay.api import Api
+    from relay.node import open_node
+
+    node = await open_node(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, node.stop)
+    await node.run(Api())
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the first error inside a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
