@@ -1,0 +1,522 @@
+"""The local API end to end: real nodes, a real RabbitMQ, and every refusal that the API owes its callers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import pytest
+
+from relay import api
+from relay.api import body
+from relay.errors import Busy, StoreTrouble, catalogue
+from relay.network import Network
+from relay.node import Node
+from relay.store import outgoing, record
+
+SCHEMAS = Path(__file__).parent.parent / "schemas"
+ALERT: dict[str, Any] = json.loads((SCHEMAS / "examples" / "alert.minimal.json").read_bytes())
+SEIZURE: dict[str, Any] = json.loads((SCHEMAS / "examples" / "seizure.full.json").read_bytes())
+UNKNOWN = "00000000-0000-7000-8000-000000000000"
+
+Ask = Callable[..., httpx2.AsyncClient]
+
+
+def seizure_of_a_ship(imo: str) -> bytes:
+    """Return a full seizure whose ship has this number."""
+    ships = [{**SEIZURE["conveyances"][0], "imo": imo}, *SEIZURE["conveyances"][1:]]
+    return json.dumps({**SEIZURE, "origin": "BRU", "conveyances": ships}).encode()
+
+
+def alert(**fields: Any) -> bytes:
+    """Return a valid alert to LYO, on one line, with these fields changed; None leaves a field out."""
+    given = {**ALERT, "to": ["LYO"], **fields}
+    return json.dumps({name: value for name, value in given.items() if value is not None}).encode()
+
+
+async def sent(ask: Ask, raw: bytes, centre: str = "BRU", **headers: str) -> dict[str, Any]:
+    """Submit a message that is taken; return the answer."""
+    answer = await ask(centre).post("/v1/messages", content=raw, headers=headers)
+    assert answer.status_code == 202, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def received(ask: Ask, centre: str, message_id: str) -> dict[str, Any]:
+    """Wait until a message is in a centre's inbox and return it."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        answer = await ask(centre).get("/v1/inbox", params={"limit": 1000, "wait": 1})
+        for one in answer.json()["messages"]:
+            if one["id"] == message_id:
+                found: dict[str, Any] = one
+                return found
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{message_id} never reached {centre}")
+
+
+async def state(ask: Ask, message_id: str, centre: str, wanted: str) -> dict[str, Any]:
+    """Wait until the sender sees a state at a recipient; return what it sees of that recipient."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        answer = await ask("BRU").get(f"/v1/messages/{message_id}")
+        found: dict[str, Any] = next(one for one in answer.json()["recipients"] if one["centre"] == centre)
+        if found["state"] == wanted:
+            return found
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{message_id} is not {wanted} at {centre}, but {found}")
+
+
+async def emptied(ask: Ask, centre: str) -> None:
+    """Acknowledge everything in a centre's inbox."""
+    while messages := (await ask(centre).get("/v1/inbox", params={"limit": 1000})).json()["messages"]:
+        await ask(centre).post("/v1/inbox/ack", json={"ids": [one["id"] for one in messages]})
+
+
+async def newest(node: Node) -> str | None:
+    """Return the id of the last message that a node stored."""
+    found = await node.centre.store.read(lambda connection: outgoing.messages(connection, None, 1))
+    return found[0].id if found else None
+
+
+def problem(answer: httpx2.Response, status: int, code: str) -> dict[str, Any]:
+    """Check that an answer is a problem document of this status and code, and return it."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    found: dict[str, Any] = answer.json()
+    assert found.keys() - {"errors"} == {"type", "title", "status", "detail", "code"}
+    assert (found["code"], found["status"]) == (code, status)
+    assert found["type"] == f"urn:intercentre-relay:error:{code}"
+    assert found["detail"]
+    return found
+
+
+# The way of a message
+
+
+async def test_a_message_goes_from_a_centres_system_to_anothers_and_its_sender_sees_every_step(ask: Ask) -> None:
+    """Submitted at BRU, taken byte for byte at LYO, acknowledged there, seen at BRU as delivered with its history."""
+    raw = alert(text="Two  spaces and\ttabs stay, and so does   the order of keys.")
+    answer = await ask("BRU").post("/v1/messages", content=raw)
+    assert answer.status_code == 202
+    promised = answer.json()
+    assert promised.keys() == {"id", "recipients", "status"}
+    assert promised["recipients"] == ["LYO"]
+    assert answer.headers["location"] == promised["status"] == f"/v1/messages/{promised['id']}"
+    arrived = await received(ask, "LYO", promised["id"])
+    assert arrived.keys() == {"id", "origin", "received_at", "message"}
+    assert arrived["origin"] == "BRU"
+    inbox = await ask("LYO").get("/v1/inbox", params={"limit": 1000})
+    assert raw in inbox.content
+    await state(ask, promised["id"], "LYO", "accepted")
+    done = await ask("LYO").post("/v1/inbox/ack", json={"ids": [promised["id"]]})
+    assert done.json() == {"delivered": 1, "unknown": []}
+    seen = await state(ask, promised["id"], "LYO", "delivered")
+    assert [step["state"] for step in seen["history"]] == ["queued", "sent", "accepted", "delivered"]
+    assert all(step["at"].endswith("Z") for step in seen["history"])
+    inbox = await ask("LYO").get("/v1/inbox", params={"limit": 1000})
+    assert promised["id"] not in inbox.text
+
+
+async def test_what_is_not_acknowledged_is_given_again_and_acknowledging_twice_changes_nothing(ask: Ask) -> None:
+    """The inbox is no queue that forgets: only the system's word empties it, and that word may be said twice."""
+    sent_ = await sent(ask, alert())
+    await received(ask, "LYO", sent_["id"])
+    await received(ask, "LYO", sent_["id"])
+    ids = {"ids": [sent_["id"], UNKNOWN]}
+    first = await ask("LYO").post("/v1/inbox/ack", json=ids)
+    again = await ask("LYO").post("/v1/inbox/ack", json=ids)
+    assert first.json() == {"delivered": 1, "unknown": [UNKNOWN]}
+    assert again.json() == {"delivered": 0, "unknown": [UNKNOWN]}
+
+
+async def test_a_long_poll_is_answered_as_soon_as_a_message_comes(ask: Ask) -> None:
+    """Whoever waits 20 s for a message has it within one; whoever waits in vain gets an empty list."""
+    await emptied(ask, "SIN")
+    started = time.monotonic()
+    nothing = await ask("SIN").get("/v1/inbox", params={"wait": 0.3})
+    assert nothing.json() == {"messages": []}
+    assert 0.25 < time.monotonic() - started < 2
+    waiting = asyncio.create_task(ask("SIN").get("/v1/inbox", params={"wait": 20}))
+    await asyncio.sleep(0.3)
+    submitted = time.monotonic()
+    # SIN is entitled to crime against the environment wherever it happens
+    promise = await sent(ask, alert(to=["SIN"], crime_types=["environment.wildlife"]))
+    answer = await waiting
+    assert time.monotonic() - submitted < 1
+    assert [one["id"] for one in answer.json()["messages"]] == [promise["id"]]
+
+
+async def test_the_messages_of_a_centre_are_listed_newest_first_page_by_page(ask: Ask) -> None:
+    """An operator walks back through what was submitted without seeing anything twice."""
+    ids = [(await sent(ask, alert()))["id"] for _ in range(3)]
+    first = (await ask("BRU", "operator").get("/v1/messages", params={"limit": 2})).json()
+    assert [one["id"] for one in first["messages"]] == [ids[2], ids[1]]
+    assert first["next"] == ids[1]
+    second = (await ask("BRU", "operator").get("/v1/messages", params={"limit": 1, "before": first["next"]})).json()
+    assert [one["id"] for one in second["messages"]] == [ids[0]]
+    assert second["messages"][0].keys() == {"id", "submitted_at", "lane", "recipients"}
+
+
+@pytest.mark.parametrize("message_id", [UNKNOWN, "not-a-uuid", "..%2F..", UNKNOWN.upper() + "x"])
+async def test_an_unknown_message_is_not_found(ask: Ask, message_id: str) -> None:
+    """An id that nothing was submitted under is a 404, whatever it looks like."""
+    answer = await ask("BRU").get(f"/v1/messages/{message_id}")
+    problem(answer, 404, "unknown-address" if "%2F" in message_id else "unknown-message")
+
+
+# Idempotency
+
+
+async def test_the_same_key_with_the_same_body_is_the_same_message(ask: Ask, nodes: dict[str, Node]) -> None:
+    """A submitter that heard no answer may ask again; nothing is sent twice."""
+    key = {"Idempotency-Key": uuid4().hex}
+    first = await sent(ask, alert(), **key)
+    last = await newest(nodes["BRU"])
+    assert await sent(ask, alert(), **key) == first
+    assert await newest(nodes["BRU"]) == last
+
+
+async def test_the_same_key_with_another_body_is_a_conflict(ask: Ask) -> None:
+    """A key that stands for one message never becomes another."""
+    key = {"Idempotency-Key": uuid4().hex}
+    first = await sent(ask, alert(), **key)
+    answer = await ask("BRU").post("/v1/messages", content=alert(headline="Something else"), headers=key)
+    assert first["id"] in problem(answer, 409, "idempotency-conflict")["detail"]
+
+
+async def test_requests_under_one_key_at_the_same_time_are_one_message(ask: Ask) -> None:
+    """Twenty hasty retries at once get one id."""
+    key = {"Idempotency-Key": uuid4().hex}
+    answers = await asyncio.gather(*(sent(ask, alert(), **key) for _ in range(20)))
+    assert len({answer["id"] for answer in answers}) == 1
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "two words", "caf\xe9"])
+async def test_a_bad_idempotency_key_is_refused(ask: Ask, key: str) -> None:
+    """A key that could be cut or changed on its way is refused before it stands for anything."""
+    answer = await ask("BRU").post("/v1/messages", content=alert(), headers={"Idempotency-Key": key.encode("latin-1")})
+    problem(answer, 400, "bad-idempotency-key")
+
+
+# Batches
+
+
+async def test_bad_lines_of_a_batch_harm_no_good_ones(ask: Ask, nodes: dict[str, Node]) -> None:
+    """Each line has its own answer, in order, under its number in the body; blank lines are none."""
+    lines = [alert(), b"", b"{", alert(crime_types=["gossip"]), alert() + b"\r", b"  ", alert(to=["NOBODY"]), alert()]
+    answer = await ask("BRU").post("/v1/messages/batch", content=b"\n".join(lines) + b"\n")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    said = [json.loads(line) for line in answer.text.splitlines()]
+    assert [one["line"] for one in said] == [1, 3, 4, 5, 7, 8]
+    good = [one for one in said if "id" in one]
+    assert [one["line"] for one in good] == [1, 5, 8]
+    assert all(one["recipients"] == ["LYO"] for one in good)
+    codes = {one["line"]: one["problem"]["code"] for one in said if "problem" in one}
+    assert codes == {3: "not-json", 4: "unknown-crime-type", 7: "unknown-recipient"}
+    assert {one["id"] for one in good} == await stored(nodes["BRU"], [one["id"] for one in good])
+
+
+async def stored(node: Node, ids: list[str]) -> set[str]:
+    """Return which of these ids a node's store knows."""
+    found = [await node.centre.store.read(lambda c, id_=id_: outgoing.message(c, id_)) for id_ in ids]  # type: ignore[misc]
+    return {one.id for one in found if one is not None}
+
+
+async def test_a_batch_sent_again_under_its_key_is_the_same_messages(ask: Ask) -> None:
+    """Line n has the key K/n, so a whole batch may be tried again."""
+    key = {"Idempotency-Key": uuid4().hex}
+    content = b"\n".join([alert(headline=f"Line {n}") for n in range(100)])
+    first = await ask("BRU").post("/v1/messages/batch", content=content, headers=key)
+    again = await ask("BRU").post("/v1/messages/batch", content=content, headers=key)
+    assert first.text == again.text
+    assert len(first.text.splitlines()) == 100
+
+
+async def test_a_line_over_the_limit_is_a_problem_of_that_line(ask: Ask) -> None:
+    """One huge line does not spoil the batch."""
+    huge = alert(text="x" * 7_000_000)
+    answer = await ask("BRU").post("/v1/messages/batch", content=b"\n".join([alert(), huge, alert()]))
+    said = [json.loads(line) for line in answer.text.splitlines()]
+    assert [one.get("problem", {}).get("code") for one in said] == [None, "too-large", None]
+    assert said[1]["problem"]["status"] == 413
+
+
+async def test_a_batch_over_its_limits_or_without_a_line_is_refused_as_a_whole(ask: Ask, nodes: dict[str, Node]) -> None:
+    """Too many lines, too many bytes, or nothing at all: one problem, nothing stored."""
+    before = await newest(nodes["BRU"])
+    url = "/v1/messages/batch"
+    problem(await ask("BRU").post(url, content=b"{}\n" * 10_001), 413, "too-many-lines")
+    problem(await ask("BRU").post(url, content=b"\n" * 10_002), 413, "too-many-lines")
+    problem(await ask("BRU").post(url, content=b" " * (64 * 1024 * 1024 + 1)), 413, "too-large")
+    problem(await ask("BRU").post(url, content=b"\n \n"), 422, "empty")
+    assert await newest(nodes["BRU"]) == before
+
+
+# Bad input
+
+DEEP = b'{"a":' * 10_000 + b"1" + b"}" * 10_000
+BAD = {
+    "a missing mark": (alert(tlp=None), 422, "missing-field"),
+    "an unknown crime type": (alert(crime_types=["gossip"]), 422, "unknown-crime-type"),
+    "a wrong check digit": (seizure_of_a_ship("9700111"), 422, "check-digit"),
+    "10 MB of JSON": (alert(text="x" * 10_000_000), 413, "too-large"),
+    "duplicate keys": (alert()[:-1] + b',"tlp":"RED"}', 400, "duplicate-key"),
+    "NaN": (alert(nominal=float("nan")), 400, "not-finite"),
+    "a lone surrogate": (alert(headline="\ud800"), 400, "lone-surrogate"),
+    "depth 10,000": (DEEP, 400, "too-deep"),
+    "an unknown field": (alert(rumour=True), 422, "unknown-field"),
+    "an unknown recipient": (alert(to=["NOBODY"]), 422, "unknown-recipient"),
+    "NUL": (alert(headline="a\0b"), 400, "nul"),
+    "UTF-16": (alert().decode().encode("utf-16"), 400, "not-utf8"),
+    "a top-level list": (b"[" + alert() + b"]", 400, "not-an-object"),
+    "not JSON": (b"hello", 400, "not-json"),
+    "nothing": (b"", 400, "not-json"),
+    "an empty recipient list": (alert(to=[]), 422, "empty"),
+    "no recipient left": (alert(to=None, exclude=["LYO", "SIN", "BUE", "BE-CUS", "BE-NCB"]), 422, "no-recipients"),
+    "another centre's origin": (alert(origin="LYO"), 422, "other-origin"),
+    "a deadline in the past": (alert(expires_at="2020-01-01T00:00:00Z"), 422, "bad-deadline"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_bad_input_is_refused_with_a_code_and_nothing_stored(ask: Ask, nodes: dict[str, Node], name: str) -> None:
+    """Each bad input of the list is a coded problem, leaves the store as it was, and the node well."""
+    raw, status, code = BAD[name]
+    before = await newest(nodes["BRU"])
+    answer = await ask("BRU").post("/v1/messages", content=raw)
+    found = problem(answer, status, code)
+    assert [one["code"] for one in found["errors"]] == [code]
+    assert await newest(nodes["BRU"]) == before
+    assert (await ask("BRU", None).get("/readyz")).text == "yes"
+
+
+async def test_all_that_is_wrong_is_told_at_once(ask: Ask) -> None:
+    """The problem lists every place with its pointer, code and sentence."""
+    answer = await ask("BRU").post("/v1/messages", content=alert(crime_types=["gossip"], rumour=1, tlp=None))
+    found = problem(answer, 422, "invalid-message")
+    assert {one["pointer"]: one["code"] for one in found["errors"]} == {
+        "/crime_types/0": "unknown-crime-type",
+        "/rumour": "unknown-field",
+        "/tlp": "missing-field",
+    }
+    assert all(one.keys() == {"pointer", "code", "detail"} for one in found["errors"])
+
+
+async def test_a_refusal_is_counted_and_recorded_with_who_asked(ask: Ask, nodes: dict[str, Node]) -> None:
+    """Each refused request leaves a metric and one audit leaf per code, and no content."""
+    centre = nodes["BRU"].centre
+    counter = centre.metrics.refused.labels("not-json")
+    before = counter._value.get()
+    await ask("BRU").post("/v1/messages/batch", content=b"{\n{\nsecret\n")
+    assert counter._value.get() == before + 3
+    size = await centre.store.read(lambda connection: record.size(connection, centre.store.epoch))
+    leaves = await centre.store.read(lambda connection: record.leaves(connection, centre.store.epoch, size - 1))
+    leaf = json.loads(leaves[-1])
+    assert (leaf["step"], leaf["code"], leaf["actor"]) == ("refused", "not-json", "system")
+    assert b"secret" not in leaves[-1]
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    nodes: dict[str, Node], network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sender that stops in the middle is told so when its time is over, and the connection is closed."""
+    monkeypatch.setattr(body, "READ_SECONDS", 0.3)
+    host, port = nodes["BRU"].centre.settings.api.listen.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    token = network.token("BRU", "system")
+    head = f"POST /v1/messages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 100\r\n\r\n{{"
+    writer.write(head.encode())
+    answer = await asyncio.wait_for(reader.read(), 2)
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"body-timeout"' in answer
+
+
+async def test_a_full_node_says_when_to_come_back(ask: Ask, nodes: dict[str, Node], monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the soft limit 429, at the disk floor 507, both with Retry-After, for one message and for a batch."""
+    for trouble, status in ((Busy("outbox-full", "Many wait."), 429), (StoreTrouble("disk-full", "No disk."), 507)):
+        monkeypatch.setattr(nodes["BRU"], "full", lambda trouble=trouble: trouble)
+        for path in ("/v1/messages", "/v1/messages/batch"):
+            answer = await ask("BRU").post(path, content=alert())
+            problem(answer, status, trouble.code)
+            assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_an_unexpected_error_says_nothing_of_itself(
+    ask: Ask, nodes: dict[str, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of the node is a plain 500 with a code; what went wrong stays in the node."""
+
+    async def broken(*_: object) -> None:
+        raise ValueError("secret")
+
+    monkeypatch.setattr(nodes["BRU"].handover, "take", broken)
+    answer = await ask("BRU").get("/v1/inbox")
+    problem(answer, 500, "internal-error")
+    assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nothing", 404, "unknown-address"),
+        ("DELETE", "/v1/inbox", 405, "method-not-allowed"),
+        ("GET", "/v1/inbox?limit=0", 422, "bad-request"),
+        ("GET", "/v1/inbox?limit=1001", 422, "bad-request"),
+        ("GET", "/v1/inbox?wait=61", 422, "bad-request"),
+        ("GET", "/v1/inbox?wait=nan", 422, "bad-request"),
+        ("POST", "/v1/inbox/ack", 422, "bad-request"),
+    ],
+)
+async def test_the_frameworks_own_refusals_have_the_same_form(ask: Ask, method: str, path: str, status: int, code: str) -> None:
+    """No such address, wrong method, wrong parameter: problem documents like all others."""
+    problem(await ask("BRU").request(method, path), status, code)
+
+
+@pytest.mark.parametrize("ids", [[], ["x"], [1], [UNKNOWN] * 1001, "x", None])
+async def test_a_bad_acknowledgement_is_refused(ask: Ask, ids: object) -> None:
+    """An acknowledgement names 1 to 1000 ids."""
+    found = problem(await ask("LYO").post("/v1/inbox/ack", json={"ids": ids}), 422, "bad-request")
+    assert found["errors"][0]["pointer"].startswith("/ids")
+
+
+# Who may what
+
+SYSTEM = [
+    ("POST", "/v1/messages"),
+    ("POST", "/v1/messages/batch"),
+    ("GET", "/v1/inbox"),
+    ("POST", "/v1/inbox/ack"),
+]
+OPERATOR = [("GET", "/v1/messages"), ("GET", "/v1/health")]
+EITHER = [("GET", f"/v1/messages/{UNKNOWN}"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("GET", "/docs")]
+
+
+@pytest.mark.parametrize(("method", "path"), [*SYSTEM, *OPERATOR, *EITHER, ("GET", "/nothing")])
+async def test_nobody_gets_in_without_a_token(ask: Ask, method: str, path: str) -> None:
+    """No token, a wrong one, another scheme: 401 and how to do better, also where there is nothing."""
+    for header in ("", "Bearer", "Bearer wrong", "Bearer \xe9", "Token x", "Basic !!!", "Basic eDp5"):
+        answer = await ask("BRU", None).request(method, path, headers={"Authorization": header.encode("latin-1")})
+        problem(answer, 401, "not-authenticated")
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(
+    ("role", "method", "path"), [*(("operator", *one) for one in SYSTEM), *(("system", *one) for one in OPERATOR)]
+)
+async def test_a_role_may_not_do_the_others_work(ask: Ask, role: str, method: str, path: str) -> None:
+    """The operator neither submits nor takes messages; the system does not look into the node."""
+    problem(await ask("BRU", role).request(method, path), 403, "not-allowed")
+
+
+@pytest.mark.parametrize("role", ["system", "operator"])
+@pytest.mark.parametrize(("method", "path"), EITHER)
+async def test_some_things_both_roles_may_see(ask: Ask, role: str, method: str, path: str) -> None:
+    """Metrics, contract and a message's state are for both."""
+    assert (await ask("BRU", role).request(method, path)).status_code in {200, 404}
+
+
+async def test_basic_opens_the_pages_and_nothing_else(ask: Ask, network: Network) -> None:
+    """A browser may show the docs with the token as password; a foreign page can't make it submit."""
+    auth = httpx2.BasicAuth("anybody", network.token("BRU", "system"))
+    assert (await ask("BRU", None).get("/docs", auth=auth)).status_code == 200
+    problem(await ask("BRU", None).post("/v1/messages", content=alert(), auth=auth), 401, "not-authenticated")
+
+
+async def test_a_centres_token_opens_no_other_centre(ask: Ask, network: Network) -> None:
+    """Tokens are a node's own."""
+    headers = {"Authorization": f"Bearer {network.token('LYO', 'system')}"}
+    problem(await ask("BRU", None).get("/v1/inbox", headers=headers), 401, "not-authenticated")
+
+
+# How the node does, and what the API says of itself
+
+
+async def test_a_supervisor_learns_one_word_without_a_token(ask: Ask) -> None:
+    """/livez and /readyz say yes, and nothing more."""
+    for path in ("/livez", "/readyz"):
+        answer = await ask("BRU", None).get(path)
+        assert (answer.status_code, answer.text) == (200, "yes")
+
+
+async def test_the_operator_sees_sentences_and_numbers(ask: Ask) -> None:
+    """Behind the word: what is wrong, how much waits, how long the directory holds."""
+    health = (await ask("BRU", "operator").get("/v1/health")).json()
+    assert health["ready"] is True
+    assert health["problems"] == []
+    assert health["broker_connected"] is True
+    assert health["directory_version"] == 1
+    assert health["epoch"] > 0
+    assert {"unsent_envelopes", "open_deliveries", "waiting_messages", "quarantined_messages"} <= health.keys()
+
+
+async def test_prometheus_gets_its_text(ask: Ask) -> None:
+    """The metrics come in Prometheus' own format."""
+    answer = await ask("BRU", "operator").get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    assert "relay_refused_messages_total" in answer.text
+
+
+class Links(HTMLParser):
+    """Collects what a page loads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note every address."""
+        self.found += [value or "" for name, value in attrs if name in {"href", "src", "action", "data"}]
+        assert tag not in {"iframe", "object", "base"}
+
+
+async def test_the_docs_load_nothing_from_elsewhere(ask: Ask) -> None:
+    """Every address of the page is this node's, every one is there, and the policy forbids the browser all others."""
+    page = await ask("BRU").get("/docs")
+    links = Links()
+    links.feed(page.text)
+    loaded = [link for link in links.found if not link.startswith("data:")]
+    assert len(loaded) == 3
+    for link in [*loaded, "/docs/openapi.json"]:
+        assert link.startswith("/docs/")
+        assert (await ask("BRU").get(link)).status_code == 200
+    assert "://" not in page.text
+    assert "://" not in (await ask("BRU").get("/docs/start.js")).text
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self';")
+    assert "http" not in policy
+
+
+def test_the_published_contract_is_that_of_the_code() -> None:
+    """schemas/openapi.json is what the code says."""
+    assert json.loads((SCHEMAS / "openapi.json").read_bytes()) == api.openapi()
+
+
+async def test_the_contract_names_every_route_and_resolves(ask: Ask) -> None:
+    """Every path has its answers, its problem form and a sentence; every reference leads somewhere."""
+    contract = (await ask("BRU").get("/openapi.json")).json()
+    assert contract["openapi"].startswith("3.1")
+    for path, methods in contract["paths"].items():
+        for operation in methods.values():
+            assert operation["summary"], path
+            assert operation["description"], path
+            assert "default" in operation["responses"], path
+    text = json.dumps(contract)
+    for reference in {part.split('"')[0] for part in text.split('"$ref": "#/components/schemas/')[1:]}:
+        assert reference in contract["components"]["schemas"]
+    assert contract["components"]["schemas"]["Message"]["discriminator"]["mapping"].keys() == {"alert", "seizure"}
+
+
+def test_every_code_of_the_api_is_explained() -> None:
+    """The titles of problem documents come from the catalogue."""
+    codes = ("not-authenticated", "not-allowed", "unknown-message", "bad-idempotency-key", "body-timeout", "internal-error")
+    assert set(codes) <= catalogue().keys()
