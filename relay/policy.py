@@ -95,7 +95,7 @@ class Judge:
     def _may_publish(self, marked: Marks) -> Iterable[Problem]:
         member = self.directory.member(self._me)
         if member is None or not _covers(member.publish, marked):
-            sentence = f"{self._me} may not publish a {marked.kind} on these crime types and countries."
+            sentence = f"{self._me} may not publish messages of kind {marked.kind} on these crime types and countries."
             yield Problem("/crime_types", "sender-not-entitled", sentence)
 
     def _named(self, marked: Marks) -> Iterable[Problem]:

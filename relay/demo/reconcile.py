@@ -7,7 +7,7 @@ directory's plain data and the code lists.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,21 +53,21 @@ def reconcile(journals: Mapping[str, Path], directory: Mapping[str, Any]) -> Rec
         lost=len(promised - effects.keys()),
         duplicated=sum(count - 1 for count in effects.values()),
         unentitled=sum(
-            (centre, took.case) not in promised or not entitled(members[centre], took.marks)
+            (centre, took.case) not in promised or not covered(members[centre]["subscribe"], took.marks)
             for centre, tooks in taken.items()
             for took in tooks
         ),
     )
 
 
-def entitled(member: Mapping[str, Any], marks: Mapping[str, Any]) -> bool:
-    """Return whether a member's subscriptions cover every crime type of a message in one of its regions."""
+def covered(entitlements: Sequence[Mapping[str, Any]], marks: Mapping[str, Any]) -> bool:
+    """Return whether entitlements cover every crime type of a message in one of its regions."""
     regions = codes.sub_regions(tuple(marks["countries"]))
-    return all(_one_covers(member["subscribe"], crime_type, regions, marks) for crime_type in marks["crime_types"])
+    return all(_one_covers(entitlements, crime_type, regions, marks) for crime_type in marks["crime_types"])
 
 
 def _one_covers(
-    entitlements: Iterable[Mapping[str, Any]], crime_type: str, regions: tuple[str, ...], marks: Mapping[str, Any]
+    entitlements: Sequence[Mapping[str, Any]], crime_type: str, regions: tuple[str, ...], marks: Mapping[str, Any]
 ) -> bool:
     for entitlement in entitlements:
         named = any(one in ("*", crime_type) or crime_type.startswith(f"{one}.") for one in entitlement["crime_types"])

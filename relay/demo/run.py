@@ -85,7 +85,7 @@ def run(options: Options) -> int:
             with _broker(network):
                 outcome = asyncio.run(_play(stage, options, Path(folder)))
         except DemoFailed as failed:
-            show.say(f"The demonstration failed: {failed}")
+            show.fail(f"The demonstration failed: {failed}")
             return 1
         finally:
             _stop(stage.nodes.values())
@@ -170,13 +170,12 @@ async def _work(stage: _Stage, options: Options) -> None:
 
 
 def _shares(stage: _Stage, options: Options) -> dict[str, list[traffic.Told]]:
+    """Return what each centre will say: an equal share of the messages."""
     members = stage.network.directory.active
     share, rest = divmod(options.messages, len(members))
     return {
-        centre: traffic.tell(
-            centre, share + (index < rest), options.seed, nominal=any(one.nominal for one in members[centre].publish)
-        )
-        for index, centre in enumerate(members)
+        centre: traffic.tell(centre, share + (index < rest), options.seed, member.model_dump()["publish"])
+        for index, (centre, member) in enumerate(members.items())
     }
 
 

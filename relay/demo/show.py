@@ -45,6 +45,10 @@ class Show:
         """Print a sentence above the table."""
         self._console.print(sentence, highlight=False)
 
+    def fail(self, sentence: str) -> None:
+        """Print why the demonstration can't go on, however quiet it is."""
+        Console(stderr=True).print(sentence, highlight=False)
+
     def update(self, rows: Mapping[str, Row], seconds: float) -> None:
         """Show where everything stands."""
         table = Table(title=f"Inter-centre relay, {seconds:.0f} s", title_justify="left")

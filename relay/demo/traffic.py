@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
+
+from relay.demo.reconcile import covered
 
 _PRECEDENCES = ("routine", "priority", "immediate", "flash")
 _WEIGHTS = (80, 13, 5, 2)
@@ -35,10 +38,10 @@ def stories() -> list[dict[str, Any]]:
     return loaded
 
 
-def tell(centre: str, count: int, seed: int, *, nominal: bool) -> list[Told]:
-    """Return what a centre has to say; ``nominal`` is whether it may speak of persons."""
+def tell(centre: str, count: int, seed: int, publish: Sequence[Mapping[str, Any]]) -> list[Told]:
+    """Return what a centre has to say, among the stories that its entitlements to ``publish`` cover."""
     dice = random.Random(f"{seed}/{centre}")  # noqa: S311 - a story is no secret
-    told = [story["message"] for story in stories() if nominal or not story["message"]["nominal"]]
+    told = [story["message"] for story in stories() if covered(publish, story["message"])]
     return [_message(centre, number, dice.choice(told), dice) for number in range(1, count + 1)]
 
 

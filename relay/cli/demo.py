@@ -1,0 +1,22 @@
+"""``relay demo``: the whole network on this machine, one centre killed in the middle, and the reconciliation at the end."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from relay.cli.ends import Ended
+
+
+def demo(
+    messages: Annotated[int, typer.Option(min=1, help="How many messages the six centres submit together.")] = 2000,
+    json: Annotated[bool, typer.Option("--json", help="Print the reconciliation as one JSON object.")] = False,
+    serve: Annotated[bool, typer.Option("--serve", help="Leave the network up and print where each API listens.")] = False,
+) -> None:
+    """Run a network of six centres over a private RabbitMQ, and reconcile what each system took."""
+    from relay.demo import Options, run  # noqa: PLC0415 - it loads the whole network
+
+    status = run(Options(messages=messages, json=json, serve=serve))
+    if status:
+        raise Ended(status)

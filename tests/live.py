@@ -1,0 +1,181 @@
+"""Live nodes in this process, on a virtual host of their own of the run's one RabbitMQ.
+
+Tests that break things (lose envelopes, stop nodes, forge) use these, so the network that the other tests share stays whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+import httpx2
+import pytest
+
+from relay import messages, topology
+from relay.directory import Directory, Signatures, sign
+from relay.envelope import new_id
+from relay.handover import Given
+from relay.keys import SigningKey
+from relay.network import Network, load_network, write_network
+from relay.node import Node, open_node
+from relay.outbox import Stored, Submission
+from relay.rabbit import Management, PrivateBroker
+from relay.seal import Addressee, Draft, Sealed
+from relay.settings import load
+from relay.store import outgoing
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "schemas" / "examples"
+LANE = "routine"
+
+
+def message(**fields: Any) -> bytes:
+    """Return the minimal seizure as JSON, with fields changed; a field of None is left out."""
+    given = {**json.loads((EXAMPLES / "seizure.minimal.json").read_bytes()), **fields}
+    return json.dumps({key: value for key, value in given.items() if value is not None}).encode()
+
+
+class Live:
+    """Nodes of one network, started and stopped by name."""
+
+    def __init__(self, network: Network, broker: PrivateBroker) -> None:
+        self.network = network
+        self.nodes: dict[str, Node] = {}
+        self._broker = broker
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def __getitem__(self, centre: str) -> Node:
+        """Return a running node."""
+        return self.nodes[centre]
+
+    async def start(self, *centres: str) -> None:
+        """Start nodes and wait until they reach the broker."""
+        for centre in centres:
+            self.nodes[centre] = await open_node(load(self.network.node_file(centre)))
+            self._tasks[centre] = asyncio.create_task(self.nodes[centre].run(), name=centre)
+        for centre in centres:
+            await asyncio.wait_for(self.nodes[centre].broker.connected.wait(), 20)
+
+    async def stop(self, *centres: str) -> None:
+        """Stop nodes gracefully."""
+        for centre in centres:
+            self.nodes.pop(centre).stop()
+            await self._tasks.pop(centre)
+
+    async def abort(self, centre: str) -> None:
+        """End a node without any farewell: nothing is drained, committed or acknowledged any more."""
+        self.nodes.pop(centre)
+        task = self._tasks.pop(centre)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def close(self) -> None:
+        """Stop whatever runs."""
+        await self.stop(*list(self.nodes))
+
+    async def submit(self, origin: str, raw: bytes) -> Stored:
+        """Submit a message and return its promise."""
+        outcome = (await self.nodes[origin].outbox.submit([Submission(raw, messages.parse(raw))]))[0]
+        assert isinstance(outcome, Stored), outcome
+        return outcome
+
+    async def take(self, centre: str, wait: float = 10) -> list[Given]:
+        """Take what waits at a centre and acknowledge it."""
+        given = await self.nodes[centre].handover.take(1000, wait)
+        await self.nodes[centre].handover.acknowledge([one.id for one in given])
+        return given
+
+    async def states(self, origin: str, message_id: str, recipient: str) -> list[str]:
+        """Return the states that a message went through at a recipient, as its origin knows them."""
+        sent = await self.nodes[origin].centre.store.read(lambda connection: outgoing.message(connection, message_id))
+        assert sent is not None
+        return [step.state for step in sent.recipients[recipient]]
+
+    async def reaches(self, origin: str, message_id: str, recipient: str, state: str, seconds: float = 20) -> list[str]:
+        """Wait until a message reached a state at a recipient; return the states it went through."""
+
+        async def reached() -> bool:
+            return state in await self.states(origin, message_id, recipient)
+
+        await eventually(reached, seconds)
+        return await self.states(origin, message_id, recipient)
+
+    def seal(
+        self,
+        origin: str,
+        recipients: list[str],
+        contents: list[bytes],
+        first: int,
+        lane: str = LANE,
+        ids: list[str] | None = None,
+    ) -> Sealed:
+        """Seal a batch as a node of ``origin`` could, without its outbox or its policy, in an epoch of its own."""
+        centre = self.nodes[origin].centre
+        return centre.sealer.seal(
+            "batch",
+            lane,
+            [Draft(one, content, 2**42) for one, content in zip(ids or [new_id() for _ in contents], contents, strict=True)],
+            [Addressee(recipient, centre.sealing_key(recipient), first) for recipient in recipients],
+            epoch=1,
+            directory=centre.directory.version,
+            now=centre.now(),
+        )
+
+    async def inject(self, origin: str, recipient: str, raw: bytes, lane: str = LANE) -> None:
+        """Publish bytes on a centre's own exchange, as whoever has its account could."""
+        await self.nodes[origin].broker.publish([topology.lane_key(origin, recipient, lane)], raw)
+
+    async def purge(self, centre: str, lane: str) -> int:
+        """Throw away what waits in a queue, as a careless operator would; return how many envelopes were lost."""
+        broker = self.network.broker
+        url = f"amqp://{broker.admin}:{broker.admin_password}@{broker.host}:{broker.port}/{broker.vhost}"
+        connection = await aio_pika.connect(url)
+        async with connection, connection.channel() as channel:
+            queue = await channel.get_queue(topology.queue(centre, lane), ensure=False)
+            return (await queue.purge()).message_count or 0
+
+
+async def eventually(holds: Callable[[], Any], seconds: float = 20) -> None:
+    """Wait until a condition (plain or async) holds; fail when it does not in time."""
+    limit = time.monotonic() + seconds
+    while True:
+        found = holds()
+        if await found if asyncio.iscoroutine(found) else found:
+            return
+        if time.monotonic() > limit:
+            pytest.fail(f"{getattr(holds, '__name__', holds)} did not come true within {seconds} s")
+        await asyncio.sleep(0.05)
+
+
+def private_network(folder: Path, broker: PrivateBroker, vhost: str, centres: tuple[str, ...]) -> Network:
+    """Write a network of invented centres and apply its topology in a virtual host of its own."""
+    with httpx2.Client(base_url=broker.management_url, auth=(broker.admin, broker.password), trust_env=False) as client:
+        client.put(f"/api/vhosts/{vhost}").raise_for_status()
+    network = write_network(folder, centres, broker.url().replace("%2F", vhost), management=broker.management_url)
+    with Management(network.broker.management, network.broker.admin, network.broker.admin_password, vhost=vhost) as management:
+        management.apply(management.plan(network.topology, network.passwords), network.passwords)
+    return network
+
+
+def redirect(network: Network, change: Callable[[dict[str, Any]], None]) -> Network:
+    """Change a network's directory, sign it again by all authorities, and give it to every centre."""
+    register = json.loads((network.folder / "directory.json").read_bytes())
+    change(register)
+    register["version"] += 1
+    Directory.model_validate(register)
+    raw = json.dumps(register).encode()
+    signatures = [
+        sign(raw, authority.id, SigningKey.load(network.folder / "authorities" / authority.id / "key-1.pem"))
+        for authority in network.root.authorities
+    ]
+    signed = Signatures(signatures=tuple(signatures)).model_dump_json().encode()
+    for folder in (network.folder, *(network.centre(centre) for centre in network.directory.active)):
+        (folder / "directory.json").write_bytes(raw)
+        (folder / "directory.signatures.json").write_bytes(signed)
+    return load_network(network.folder)

@@ -1,0 +1,124 @@
+"""What is lost on the way is noticed and sent again, and a node that ends anyhow goes on where it was."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from relay.rabbit import PrivateBroker
+from tests.live import LANE, Live, eventually, message, private_network
+
+A, B = CENTRES = ("REPA", "REPB")
+
+
+@pytest.fixture(scope="module")
+async def live(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
+    """Run two centres that wait less than usual before they ask."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RELAY_REPAIR__MARK_FIRST", "0.2")
+        patch.setenv("RELAY_REPAIR__GAP", "0.3")
+        patch.setenv("RELAY_BROKER__RECONNECT_SECONDS", "1")
+        nodes = Live(private_network(tmp_path_factory.mktemp("repair") / "network", broker, "repair", CENTRES), broker)
+        await nodes.start(*CENTRES)
+        yield nodes
+        await nodes.close()
+
+
+async def test_a_lost_envelope_is_noticed_and_sent_again(live: Live) -> None:
+    """When the broker loses confirmed envelopes, the recipient learns of the gap from a mark and gets them again."""
+    await live.stop(B)
+    stored = [await live.submit(A, message(case_number=f"LOST-{number}")) for number in range(3)]
+    for one in stored:
+        await live.reaches(A, one.id, B, "sent")
+    assert await live.purge(B, LANE) >= 1
+    await live.start(B)
+    taken: list[str] = []
+    while len(taken) < len(stored):
+        given = await live.take(B, wait=15)
+        assert given, "what was lost did not come again"
+        taken += [one.id for one in given]
+    assert sorted(taken) == sorted(one.id for one in stored)
+    for one in stored:
+        await live.reaches(A, one.id, B, "delivered")
+
+
+async def test_a_lost_receipt_is_sent_again(live: Live) -> None:
+    """When the broker loses the receipts, the origin's mark brings the stored ones again."""
+    await live.stop(A)
+    await live.start(A)
+    stored = await live.submit(A, message(case_number="RECEIPT"))
+    given = await live[B].handover.take(10, 10)
+    await live.reaches(A, stored.id, B, "accepted")
+    await live.stop(A)
+    await live[B].handover.acknowledge([one.id for one in given])
+    await asyncio.sleep(0.5)
+    await live.purge(A, "control")
+    await live.start(A)
+    await live.reaches(A, stored.id, B, "delivered")
+
+
+async def test_a_copy_has_no_effect_and_gets_the_same_receipt(live: Live) -> None:
+    """An envelope that arrives five times is handed over once."""
+    sealed = live.seal(A, [B], [message(case_number="COPY")], 1)
+    for _ in range(5):
+        await live.inject(A, B, sealed.raw)
+    duplicates = live[B].centre.metrics.duplicates.labels(A)
+    await eventually(lambda: duplicates._value.get() >= 4)
+    given = await live.take(B, wait=2)
+    assert [one.id for one in given] == [sealed.envelope.core.messages[0].id]
+
+
+async def test_a_contradiction_is_kept_and_changes_nothing(live: Live) -> None:
+    """The same message id with another content is a fork: the first stays in force, the second is kept as evidence."""
+    first = live.seal(A, [B], [message(case_number="FORK-1")], 50)
+    fork = live.seal(A, [B], [message(case_number="FORK-2")], 50, ids=[first.envelope.core.messages[0].id])
+    forks = live[B].centre.metrics.forks.labels(A)
+    before = forks._value.get()
+    await live.inject(A, B, first.raw)
+    await live.inject(A, B, fork.raw)
+    await eventually(lambda: forks._value.get() == before + 1)
+    assert [b"FORK-1" in given.raw for given in await live.take(B, wait=2)] == [True]
+
+
+async def test_what_was_promised_survives_the_end_of_the_node(live: Live) -> None:
+    """A node aborted right after its answer sends what it promised once it runs again."""
+    outcomes = [await live.submit(A, message(case_number=f"END-{number}")) for number in range(20)]
+    await live.abort(A)
+    await live.start(A)
+    taken: set[str] = set()
+    while len(taken) < len(outcomes):
+        given = await live.take(B, wait=15)
+        assert given, "a promised message did not arrive"
+        assert not taken & {one.id for one in given}
+        taken |= {one.id for one in given}
+    assert taken == {one.id for one in outcomes}
+
+
+async def test_a_node_that_ends_while_it_receives_gets_everything_once(live: Live) -> None:
+    """A recipient aborted in the middle of a stream is handed everything, and nothing after its acknowledgement."""
+    ids = {(await live.submit(A, message(case_number=f"MID-{number}"))).id for number in range(30)}
+    first = {one.id for one in await live.take(B, wait=15)}
+    await live.abort(B)
+    ids |= {(await live.submit(A, message(case_number=f"MID2-{number}"))).id for number in range(30)}
+    await live.start(B)
+    taken = set(first)
+    while taken != ids:
+        given = {one.id for one in await live.take(B, wait=15)}
+        assert given, "a message did not arrive"
+        assert not given & taken
+        taken |= given
+
+
+async def test_a_graceful_stop_ends_in_time(live: Live) -> None:
+    """SIGTERM's path: with messages under way a node stops within ten seconds and keeps every promise."""
+    ids = {(await live.submit(A, message(case_number=f"STOP-{number}"))).id for number in range(50)}
+    async with asyncio.timeout(10):
+        await live.stop(A)
+    await live.start(A)
+    taken: set[str] = set()
+    while taken != ids:
+        given = {one.id for one in await live.take(B, wait=15)}
+        assert given
+        taken |= given

@@ -1,0 +1,92 @@
+"""Settings: every unclear one is refused with the key and the file, and secrets are files."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from relay.errors import Misconfigured
+from relay.settings import Settings, load
+
+MINIMAL = f'centre = "BRU"\nnetwork = "{"0" * 64}"\n[broker]\nurl = "amqp://BRU@127.0.0.1/"\n'
+
+
+def written(folder: Path, content: str) -> Path:
+    """Write a settings file."""
+    file = folder / "node.toml"
+    file.write_text(content)
+    return file
+
+
+def test_paths_start_from_the_files_folder(tmp_path: Path) -> None:
+    """A relative path in the file is found beside it, wherever the process was started."""
+    settings = load(written(tmp_path, MINIMAL))
+    assert settings.keys.signing == tmp_path / "keys" / "signing.pem"
+    assert settings.keys.sealing == (tmp_path / "keys" / "sealing.pem",)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (MINIMAL + "speed = 1\n", "broker.speed"),
+        ("colour = 1\n" + MINIMAL, "colour"),
+        (MINIMAL.replace('centre = "BRU"\n', ""), "centre"),
+        (MINIMAL + '[api]\nlisten = "nowhere"\n', "api.listen"),
+        (MINIMAL + "[limits]\nmessage_bytes = -1\n", "limits.message_bytes"),
+        ("centre = \n", "can't be read"),
+    ],
+)
+def test_an_unclear_setting_names_the_key_and_the_file(tmp_path: Path, content: str, said: str) -> None:
+    """Unknown keys, missing keys, bad values and bad TOML are refused with what to mend."""
+    file = written(tmp_path, content)
+    with pytest.raises(Misconfigured) as refused:
+        load(file)
+    assert refused.value.code == "bad-settings"
+    assert said in refused.value.detail
+    assert str(file) in refused.value.detail
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    """No settings file is an error that names it."""
+    with pytest.raises(Misconfigured, match="no settings file"):
+        load(tmp_path / "absent.toml")
+
+
+def test_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment variable of the key's name overrides the file, and leaves the section's other keys."""
+    monkeypatch.setenv("RELAY_API__LISTEN", "127.0.0.1:9")
+    settings = load(written(tmp_path, MINIMAL + '[api]\nlisten = "127.0.0.1:8"\ntokens = "here"\n'))
+    assert settings.api.listen == "127.0.0.1:9"
+    assert settings.api.tokens == tmp_path / "here"
+
+
+def test_a_credential_is_found_where_systemd_puts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`credential:NAME` is a file of $CREDENTIALS_DIRECTORY, and an error without it."""
+    file = written(tmp_path, MINIMAL + '[keys]\nsigning = "credential:signing"\n')
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(Misconfigured, match="CREDENTIALS_DIRECTORY"):
+        load(file)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "run"))
+    assert load(file).keys.signing == tmp_path / "run" / "signing"
+
+
+def test_the_example_has_every_key_at_its_default(tmp_path: Path) -> None:
+    """config/node.toml loads, and changes nothing but what must be given."""
+    example = Path(__file__).resolve().parent.parent / "config" / "node.toml"
+    settings = load(written(tmp_path, example.read_text()))
+    given = tomllib.loads(example.read_text())
+    expected = load(written(tmp_path, MINIMAL.replace("amqp://BRU@127.0.0.1/", given["broker"]["url"])))
+    assert settings == expected
+    assert {key for key in given if isinstance(given[key], dict)} == {
+        name
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and name not in ("centre", "network")
+    }
+
+
+def test_no_setting_is_left_in_the_environment_of_the_tests() -> None:
+    """The tests run with the settings they write, not with somebody's environment."""
+    assert not [name for name in os.environ if name.startswith("RELAY_")]
