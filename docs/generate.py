@@ -38,7 +38,10 @@ def pages() -> dict[str, str]:
 
 def errors() -> str:
     """Return the page of error codes."""
-    lines = [f"{NOTE}\n# Error codes\n", "The same text answers `relay explain CODE`. A problem document carries the code as `code`.\n"]
+    lines = [
+        f"{NOTE}\n# Error codes\n",
+        "The same text answers `relay explain CODE`. A problem document carries the code as `code`.\n",
+    ]
     for entry in sorted(catalogue().values(), key=lambda entry: entry.code):
         status = f" (HTTP {entry.status})" if entry.status else ""
         again = " The relay tries again by itself." if entry.retried else ""
@@ -79,7 +82,12 @@ def example_settings() -> str:
 
 def metrics() -> str:
     """Return the page of metrics."""
-    lines = [f"{NOTE}\n# Metrics\n", "Served at `/metrics` (with a token).\n", "| metric | type | labels | meaning |", "|---|---|---|---|"]
+    lines = [
+        f"{NOTE}\n# Metrics\n",
+        "Served at `/metrics` (with a token).\n",
+        "| metric | type | labels | meaning |",
+        "|---|---|---|---|",
+    ]
     for family, labels in described():
         lines.append(f"| `{family.name}` | {family.type} | {labels or ''} | {family.documentation} |")
     return "\n".join(lines) + "\n"

@@ -14,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from relay import receipts, topology
 from relay.audit import AuditStep
@@ -145,7 +147,7 @@ class Outbox:
         while self._waiting:
             await asyncio.gather(*(request.done for request in self._waiting), return_exceptions=True)
 
-    def take_receipt(self, connection: Connection, sender: str, opened: Opened, now: int) -> None:
+    def take_receipt(self, connection: Connection, sender: str, opened: Opened, now: int) -> Callable[[], None] | None:
         """Apply a peer's receipt; raise ``Rejected`` when its body is not one. A copy changes nothing."""
         content = opened.contents[0]
         if isinstance(content, RelayError):
@@ -155,7 +157,7 @@ class Outbox:
         key = centre.storage_key.wrap(opened.content_key)
         number = outgoing.add_receipt(connection, sender, opened.envelope, key, now)
         if number is None:
-            return
+            return None
         leaves = []
         for statement in body.statements:
             changed = outgoing.apply(connection, sender, statement, number)
@@ -173,6 +175,8 @@ class Outbox:
                     )
                 )
         centre.audit.append(connection, leaves)
+        states = Counter(statement.state for statement in body.statements)
+        return partial(centre.log.info, Event.RECEIPT_TAKEN, peer=sender, envelope=opened.envelope.core.id, **states)
 
     async def _claim(self, request: _Request, keys: set[str]) -> list[str]:
         """Make idempotency keys this request's alone, waiting for requests that use them now.
