@@ -19,6 +19,7 @@ from relay.demo.processes import NodeProcess
 from relay.demo.reconcile import Reconciliation, reconcile
 from relay.demo.show import Row, Show, verdict
 from relay.demo.system import DemoFailed, System
+from relay.errors import RelayError
 from relay.network import Network, write_network
 from relay.rabbit import PrivateBroker
 
@@ -81,14 +82,17 @@ def run(options: Options) -> int:
         network = write_network(Path(folder) / "network")
         show.say(f"Wrote a network of {len(network.directory.members)} centres; starting RabbitMQ and one node per centre.")
         stage = _Stage(network, show, started)
+        broker = _broker(network)
         try:
-            with _broker(network):
-                outcome = asyncio.run(_play(stage, options, Path(folder)))
-        except DemoFailed as failed:
+            outcome = asyncio.run(_play(stage, options, Path(folder), broker))
+        except (DemoFailed, RelayError) as failed:
             show.fail(f"The demonstration failed: {failed}")
             return 1
+        except KeyboardInterrupt:
+            return 0 if options.serve else 1
         finally:
             _stop(stage.nodes.values())
+            broker.kill()
     return 0 if outcome is None or outcome.clean else 1
 
 
@@ -105,10 +109,12 @@ def _broker(network: Network) -> PrivateBroker:
     )
 
 
-async def _play(stage: _Stage, options: Options, folder: Path) -> Reconciliation | None:
+async def _play(stage: _Stage, options: Options, folder: Path, broker: PrivateBroker) -> Reconciliation | None:
     journals = {centre: folder / f"{centre}.jsonl" for centre in stage.network.directory.active}
     _start(stage, journals, folder)
     try:
+        # The nodes load while RabbitMQ boots; each connects by itself as soon as it answers.
+        await asyncio.to_thread(broker.start)
         await _await_ready(stage)
         if options.serve:
             await _serve(stage)
