@@ -23,8 +23,9 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import jiter
 import uuid_utils
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
@@ -188,6 +189,12 @@ def parse(raw: bytes) -> Envelope:
 def read_core(header: bytes) -> Core:
     """Return the core of a header that this node itself has parsed or sealed before."""
     return Core.model_validate_json(header[8 : 8 + int.from_bytes(header[4:8], "big")])
+
+
+def commitments(header: bytes) -> list[str]:
+    """Return the commitments, in order, that a header names which this node itself has parsed or sealed before."""
+    core: dict[str, Any] = jiter.from_json(header[8 : 8 + int.from_bytes(header[4:8], "big")])
+    return [item["commitment"] for item in core["messages"]]
 
 
 def _parse_core(core_bytes: bytes) -> Core:

@@ -31,7 +31,7 @@ from relay.messages import Message
 from relay.policy import Admission, marks
 from relay.receipts import Receipt
 from relay.seal import Addressee, Draft, Opened, Sealed
-from relay.store import Connection, outgoing
+from relay.store import Connection, outgoing, said
 from relay.store.outgoing import Idempotent, NewEnvelope
 
 MAX_BATCH_BYTES = 128 * 1024
@@ -155,12 +155,12 @@ class Outbox:
         body = receipts.read(Receipt, content)
         centre = self._centre
         key = centre.storage_key.wrap(opened.content_key)
-        number = outgoing.add_receipt(connection, sender, opened.envelope, key, now)
+        number = said.add_receipt(connection, sender, opened.envelope, key, now)
         if number is None:
             return None
         leaves = []
         for statement in body.statements:
-            changed = outgoing.apply(connection, sender, statement, number)
+            changed = said.apply(connection, sender, statement, number)
             centre.metrics.receipts.labels(sender, statement.state).inc(len(changed))
             if changed:
                 step = AuditStep(statement.state)

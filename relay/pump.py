@@ -14,7 +14,7 @@ import heapq
 from relay.audit import AuditStep
 from relay.broker import Broker
 from relay.centre import Centre
-from relay.envelope import read_core
+from relay.envelope import commitments
 from relay.errors import BrokerTrouble, StoreTrouble
 from relay.log import Event
 from relay.store import Connection, outgoing
@@ -128,5 +128,4 @@ class Pump:
         return True
 
     def _leaf(self, due: Due, now: int) -> bytes:
-        commitments = [item.commitment for item in read_core(due.raw).messages]
-        return self._centre.audit.leaf(AuditStep.SENT, now, envelope=due.id, commitments=commitments)
+        return self._centre.audit.leaf(AuditStep.SENT, now, envelope=due.id, commitments=commitments(due.raw))

@@ -99,7 +99,7 @@ class Sealer:
         now: int,
     ) -> Sealed:
         """Return one envelope that carries these messages to these recipients; ``now`` in milliseconds."""
-        salts = [os.urandom(SALT_BYTES) for _ in drafts]
+        salts = _salts(len(drafts))
         core = Core(
             version=1,
             network=self._network,
@@ -173,19 +173,22 @@ def unseal(envelope: Envelope, me: str, keys: Mapping[str, SealingKey]) -> Opene
 
 def contents(envelope: Envelope, content_key: bytes) -> tuple[bytes | Rejected, ...]:
     """Return each message's bytes under a known content key, or why this one can't be had."""
-    return tuple(content(envelope, content_key, index) for index in range(len(envelope.ciphertexts)))
+    core_digest = hashlib.sha256(envelope.core_bytes).digest()
+    cipher = AESGCM(content_key)
+    return tuple(_content(envelope, cipher, core_digest, index) for index in range(len(envelope.ciphertexts)))
 
 
 def content(envelope: Envelope, content_key: bytes, index: int) -> bytes | Rejected:
     """Return the bytes of one message, checked against its commitment."""
-    core_digest = hashlib.sha256(envelope.core_bytes).digest()
+    return _content(envelope, AESGCM(content_key), hashlib.sha256(envelope.core_bytes).digest(), index)
+
+
+def _content(envelope: Envelope, cipher: AESGCM, core_digest: bytes, index: int) -> bytes | Rejected:
     item = envelope.core.messages[index]
     if not envelope.ciphertexts[index]:
         return Rejected("purged", f"Message {item.id} was purged; its header stays as evidence.")
     try:
-        plaintext = AESGCM(content_key).decrypt(
-            _nonce(index), envelope.ciphertexts[index], core_digest + struct.pack(">I", index)
-        )
+        plaintext = cipher.decrypt(_nonce(index), envelope.ciphertexts[index], core_digest + struct.pack(">I", index))
     except (InvalidTag, ValueError):
         return Rejected("cannot-decrypt", f"Message {item.id} does not decrypt under its envelope's key.")
     salt, message = plaintext[:SALT_BYTES], plaintext[SALT_BYTES:]
@@ -248,6 +251,12 @@ def _encrypt(content_key: bytes, core_digest: bytes, plaintexts: Sequence[bytes]
         cipher.encrypt(_nonce(index), plaintext, core_digest + struct.pack(">I", index))
         for index, plaintext in enumerate(plaintexts)
     )
+
+
+def _salts(count: int) -> list[bytes]:
+    """Return fresh salts, asked of the system at once: each request gives up the interpreter's lock."""
+    drawn = os.urandom(SALT_BYTES * count)
+    return [drawn[at : at + SALT_BYTES] for at in range(0, len(drawn), SALT_BYTES)]
 
 
 def _nonce(index: int) -> bytes:

@@ -2,8 +2,8 @@
 
 The port is three verbs: :meth:`Store.write` runs a job in the next transaction and returns after the commit, :meth:`Store.read`
 runs one on a snapshot, :meth:`Store.close` ends both. A job is a function of a connection; the SQL it needs stands in
-:mod:`outgoing`, :mod:`incoming` and :mod:`record`, and nowhere outside this package. The loops of a node never call each other:
-they meet here, and wake each other by the store's signals (``outbox_changed``, ``inbox_changed``).
+:mod:`outgoing`, :mod:`said`, :mod:`incoming` and :mod:`record`, and nowhere outside this package. The loops of a node never
+call each other: they meet here, and wake each other by the store's signals (``outbox_changed``, ``inbox_changed``).
 
 An *epoch* is made with the store (Unix seconds at its creation, so it only increases) and stays with it. Errors raised:
 ``StoreTrouble`` (``store-full``, ``store-locked``, ``store-unavailable``), ``Misconfigured`` (``store-damaged``, ``store-newer``,
@@ -21,13 +21,13 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, exc, insert, select
 
 from relay.errors import Misconfigured, StoreTrouble
-from relay.store import incoming, outgoing, record
+from relay.store import incoming, outgoing, record, said
 from relay.store.common import upsert
 from relay.store.engine import Writer, open_engine
 from relay.store.signal import Signal
 from relay.store.tables import META
 
-__all__ = ["Connection", "Store", "incoming", "outgoing", "record"]
+__all__ = ["Connection", "Store", "incoming", "outgoing", "record", "said"]
 
 T = TypeVar("T")
 READERS = 2

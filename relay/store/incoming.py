@@ -12,14 +12,34 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from relay.envelope import Envelope, read_core
+from relay.envelope import Envelope, commitments
 from relay.store.common import Resting, inserted, resting, upsert
 from relay.store.tables import HEARD, INBOX_CLOSED, INBOX_ENVELOPE, INBOX_MESSAGE, RECEIPT_OUT, RECEIPT_RANGE, SAMPLE
 
 KEPT_SAMPLES = 1000
 OPEN = ("waiting", "handed")
+
+# Built once: these run for every envelope.
+_CLOSED = INBOX_CLOSED.c
+_TOUCHES = (
+    (_CLOSED.origin == bindparam("of_origin"))
+    & (_CLOSED.epoch == bindparam("of_epoch"))
+    & (_CLOSED.lane == bindparam("of_lane"))
+    & (_CLOSED.first <= bindparam("after"))
+    & (_CLOSED.last >= bindparam("before"))
+)
+_TOUCHING = select(_CLOSED.first, _CLOSED.last).where(_TOUCHES)
+_DROP_TOUCHING = delete(INBOX_CLOSED).where(_TOUCHES)
+_ADD_CLOSED = insert(INBOX_CLOSED)
+_KNOWN = select(INBOX_MESSAGE.c.id, INBOX_MESSAGE.c.envelope, INBOX_MESSAGE.c.position).where(
+    INBOX_MESSAGE.c.origin == bindparam("of_origin"), INBOX_MESSAGE.c.id.in_(bindparam("ids", expanding=True))
+)
+_ADD_ENVELOPE = insert(INBOX_ENVELOPE)
+_ADD_MESSAGES = insert(INBOX_MESSAGE)
+_ADD_RECEIPT = insert(RECEIPT_OUT)
+_ADD_RANGES = insert(RECEIPT_RANGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +117,17 @@ def take(connection: Connection, arrival: Arrival, at: int, me: str) -> Taken:
 
 def close(connection: Connection, origin: str, closed: Range) -> None:
     """Note these sequences as judged, merging them with their neighbours."""
-    table = INBOX_CLOSED
-    touching = (
-        (table.c.origin == origin)
-        & (table.c.epoch == closed.epoch)
-        & (table.c.lane == closed.lane)
-        & (table.c.first <= closed.last + 1)
-        & (table.c.last >= closed.first - 1)
-    )
-    rows = connection.execute(select(table.c.first, table.c.last).where(touching)).all()
+    lane = {"origin": origin, "epoch": closed.epoch, "lane": closed.lane}
+    near = {"of_origin": origin, "of_epoch": closed.epoch, "of_lane": closed.lane}
+    near |= {"after": closed.last + 1, "before": closed.first - 1}
+    rows = connection.execute(_TOUCHING, near).all()
     if any(row.first <= closed.first and row.last >= closed.last for row in rows):
         return
     if rows:
-        connection.execute(delete(table).where(touching))
+        connection.execute(_DROP_TOUCHING, near)
     first = min([closed.first, *(row.first for row in rows)])
     last = max([closed.last, *(row.last for row in rows)])
-    connection.execute(insert(table).values(origin=origin, epoch=closed.epoch, lane=closed.lane, first=first, last=last))
+    connection.execute(_ADD_CLOSED, {**lane, "first": first, "last": last})
 
 
 def held(connection: Connection, origin: str, epoch: int, lane: str) -> list[tuple[int, int]]:
@@ -191,12 +206,12 @@ def quarantined(connection: Connection) -> int:
 def add_receipt(connection: Connection, recipient: str, receipt_id: str, raw: bytes, ranges: Sequence[Range], at: int) -> None:
     """Store a receipt as it will be sent, and which sequences it speaks of, so that it can be sent again whole."""
     values = {"recipient": recipient, "id": receipt_id, "raw": raw, "created_at": at}
-    number = inserted(connection.execute(insert(RECEIPT_OUT).values(values)))
+    number = inserted(connection.execute(_ADD_RECEIPT, values))
     rows = [
         {"receipt": number, "origin": recipient, "epoch": r.epoch, "lane": r.lane, "first": r.first, "last": r.last}
         for r in ranges
     ]
-    connection.execute(insert(RECEIPT_RANGE), rows)
+    connection.execute(_ADD_RANGES, rows)
 
 
 def receipts(
@@ -236,28 +251,25 @@ def places(connection: Connection, rows: Sequence[Any]) -> list[Place]:
     """Return where received messages stand, given their rows."""
     numbers = {row.envelope for row in rows}
     table = INBOX_ENVELOPE
-    found = connection.execute(select(table.c.n, table.c.first, table.c.header).where(table.c.n.in_(numbers)))
-    cores = {row.n: (row.first, read_core(row.header)) for row in found}
-    return [_place(row, *cores[row.envelope]) for row in rows]
+    columns = (table.c.n, table.c.epoch, table.c.lane, table.c.first, table.c.header)
+    found = connection.execute(select(*columns).where(table.c.n.in_(numbers)))
+    sent = {row.n: (row, commitments(row.header)) for row in found}
+    return [_place(row, *sent[row.envelope]) for row in rows]
 
 
-def _place(row: Any, first: int, core: Any) -> Place:
+def _place(row: Any, envelope: Any, sent: list[str]) -> Place:
     return Place(
         id=row.id,
         origin=row.origin,
-        epoch=core.epoch,
-        lane=core.lane,
-        sequence=first + row.position,
-        commitment=core.messages[row.position].commitment,
+        epoch=envelope.epoch,
+        lane=envelope.lane,
+        sequence=envelope.first + row.position,
+        commitment=sent[row.position],
     )
 
 
 def _known(connection: Connection, origin: str, ids: Sequence[str]) -> dict[str, Any]:
-    rows = connection.execute(
-        select(INBOX_MESSAGE.c.id, INBOX_MESSAGE.c.envelope, INBOX_MESSAGE.c.position).where(
-            INBOX_MESSAGE.c.origin == origin, INBOX_MESSAGE.c.id.in_(ids)
-        )
-    )
+    rows = connection.execute(_KNOWN, {"of_origin": origin, "ids": list(ids)})
     return {row.id: row for row in rows}
 
 
@@ -266,11 +278,11 @@ def _forked(connection: Connection, envelope: Envelope, known: dict[str, Any]) -
     if not known:
         return []
     headers = envelopes(connection, {row.envelope for row in known.values()})
-    cores = {n: read_core(kept.header) for n, kept in headers.items()}
+    held_ = {n: commitments(kept.header) for n, kept in headers.items()}
     return [
         position
         for position, item in enumerate(envelope.core.messages)
-        if (row := known.get(item.id)) is not None and cores[row.envelope].messages[row.position].commitment != item.commitment
+        if (row := known.get(item.id)) is not None and held_[row.envelope][row.position] != item.commitment
     ]
 
 
@@ -288,8 +300,8 @@ def _insert(connection: Connection, arrival: Arrival, fresh: Sequence[int], at: 
         "content_key": arrival.content_key,
         "received_at": at,
     }
-    number = inserted(connection.execute(insert(INBOX_ENVELOPE).values(values)))
-    connection.execute(insert(INBOX_MESSAGE), [_message_row(arrival, number, position, at) for position in fresh])
+    number = inserted(connection.execute(_ADD_ENVELOPE, values))
+    connection.execute(_ADD_MESSAGES, [_message_row(arrival, number, position, at) for position in fresh])
 
 
 def _message_row(arrival: Arrival, envelope: int, position: int, at: int) -> dict[str, Any]:

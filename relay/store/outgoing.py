@@ -1,8 +1,7 @@
 """Rows of what this centre sends: envelopes, their messages, and what each recipient has said about them.
 
-The functions here take the connection of a transaction and are run by the store's writer or readers. A recipient's statement is
-matched by epoch, lane, sequence *and* commitment; each becomes one step row, whose mask says which messages of the envelope it
-speaks of. A message's state is never stored twice: it is read off the steps.
+The functions here take the connection of a transaction and are run by the store's writer or readers. What recipients say is
+taken in :mod:`relay.store.said`; a message's state is never stored twice: it is read off the steps.
 """
 
 from __future__ import annotations
@@ -14,18 +13,25 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from relay.envelope import MAX_MESSAGES, Envelope, read_core
-from relay.receipts import TERMINAL, Statement
-from relay.store.common import Resting, bit, bits, inserted, mask_of, resting, signed, unsigned, upsert
+from relay.envelope import Envelope
+from relay.store.common import Resting, bit, bits, inserted, resting, signed, unsigned, upsert
 from relay.store.tables import (
     IDEMPOTENCY,
     OUTBOX_DELIVERY,
     OUTBOX_ENVELOPE,
     OUTBOX_MESSAGE,
     OUTBOX_STEP,
-    RECEIPT_IN,
     SEQUENCE,
 )
+
+# Built once: these run for every envelope.
+_LOAD = select(
+    *(OUTBOX_ENVELOPE.c[name] for name in ("n", "id", "lane", "rank", "keys", "header", "body")),
+).where(OUTBOX_ENVELOPE.c.n == bindparam("number"))
+_MARK_SENT = update(OUTBOX_ENVELOPE).where(OUTBOX_ENVELOPE.c.n == bindparam("number")).values(sent_at=bindparam("at"))
+_ADD_ENVELOPE = insert(OUTBOX_ENVELOPE)
+_ADD_MESSAGES = insert(OUTBOX_MESSAGE)
+_ADD_DELIVERIES = insert(OUTBOX_DELIVERY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,6 @@ class Due:
     rank: int
     keys: tuple[str, ...]
     raw: bytes
-    recipients: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +118,8 @@ def add(connection: Connection, envelopes: Sequence[NewEnvelope], idempotent: Se
     """Store sealed envelopes with their messages, deliveries and sequences; return their numbers in order."""
     numbers = [_add_envelope(connection, new) for new in envelopes]
     pairs = list(zip(numbers, envelopes, strict=True))
-    connection.execute(insert(OUTBOX_MESSAGE), [row for n, new in pairs for row in _message_rows(n, new)])
-    connection.execute(insert(OUTBOX_DELIVERY), [row for n, new in pairs for row in _delivery_rows(n, new)])
+    connection.execute(_ADD_MESSAGES, [row for n, new in pairs for row in _message_rows(n, new)])
+    connection.execute(_ADD_DELIVERIES, [row for n, new in pairs for row in _delivery_rows(n, new)])
     _store_sequences(
         connection,
         {(to.centre, new.envelope.core.lane): to.last for new in envelopes for to in new.envelope.core.to},
@@ -156,55 +161,15 @@ def due(connection: Connection, after: int, limit: int) -> list[tuple[int, int]]
 
 def load(connection: Connection, n: int) -> Due | None:
     """Return an envelope as it goes on the wire, or None when it is no longer kept."""
-    row = connection.execute(select(OUTBOX_ENVELOPE).where(OUTBOX_ENVELOPE.c.n == n)).one_or_none()
+    row = connection.execute(_LOAD, {"number": n}).one_or_none()
     if row is None:
         return None
-    recipients = tuple(to.centre for to in read_core(row.header).to)
-    return Due(row.n, row.id, row.lane, row.rank, tuple(json.loads(row.keys)), row.header + row.body, recipients)
+    return Due(row.n, row.id, row.lane, row.rank, tuple(json.loads(row.keys)), row.header + row.body)
 
 
 def mark_sent(connection: Connection, numbers: Sequence[int], at: int) -> None:
     """Note that the broker confirmed these envelopes for the first time."""
-    connection.execute(
-        update(OUTBOX_ENVELOPE).where(OUTBOX_ENVELOPE.c.n == bindparam("number")).values(sent_at=at),
-        [{"number": n} for n in numbers],
-    )
-
-
-def add_receipt(connection: Connection, sender: str, envelope: Envelope, content_key: bytes, at: int) -> int | None:
-    """Store a receipt as evidence; return its number, or None when it is already there."""
-    known = select(RECEIPT_IN.c.n).where(RECEIPT_IN.c.sender == sender, RECEIPT_IN.c.id == envelope.core.id)
-    if connection.execute(known).scalar() is not None:
-        return None
-    values = {
-        "sender": sender,
-        "id": envelope.core.id,
-        "header": envelope.header,
-        "body": envelope.body,
-        "content_key": content_key,
-        "received_at": at,
-    }
-    return inserted(connection.execute(insert(RECEIPT_IN).values(values)))
-
-
-def apply(connection: Connection, sender: str, statement: Statement, receipt: int) -> list[str]:
-    """Take a peer's statement about messages sent to it; return the commitments of those it changed.
-
-    A statement counts only for the sender's own deliveries and for the very commitments that were sent; a second one for the same
-    state changes nothing.
-    """
-    where = (
-        (OUTBOX_DELIVERY.c.recipient == sender)
-        & (OUTBOX_DELIVERY.c.epoch == statement.epoch)
-        & (OUTBOX_DELIVERY.c.lane == statement.lane)
-        & (OUTBOX_DELIVERY.c.first <= statement.last)
-        & (OUTBOX_DELIVERY.c.first > statement.first - MAX_MESSAGES)
-        & (OUTBOX_DELIVERY.c.last >= statement.first)
-    )
-    changed: list[str] = []
-    for row in connection.execute(select(OUTBOX_DELIVERY).where(where)).all():
-        changed += _apply_to(connection, row, statement, receipt)
-    return changed
+    connection.execute(_MARK_SENT, [{"number": n, "at": at} for n in numbers])
 
 
 def open_lanes(connection: Connection, most: int) -> list[OpenLane]:
@@ -285,7 +250,7 @@ def _add_envelope(connection: Connection, new: NewEnvelope) -> int:
         "content_key": new.content_key,
         "created_at": new.created_at,
     }
-    return inserted(connection.execute(insert(OUTBOX_ENVELOPE).values(values)))
+    return inserted(connection.execute(_ADD_ENVELOPE, values))
 
 
 def _message_rows(n: int, new: NewEnvelope) -> list[dict[str, Any]]:
@@ -304,77 +269,14 @@ def _store_sequences(connection: Connection, last: dict[tuple[str, str], int]) -
     upsert(connection, SEQUENCE, rows, ["last"])
 
 
-def _apply_to(connection: Connection, row: Any, statement: Statement, receipt: int) -> list[str]:
-    """Apply the part of a statement that speaks of one delivery; return the commitments it changed."""
-    header = connection.execute(select(OUTBOX_ENVELOPE.c.header).where(OUTBOX_ENVELOPE.c.n == row.envelope)).scalar_one()
-    items = read_core(header).messages
-    spoken = [
-        position
-        for position, item in enumerate(items)
-        if 0 <= row.first + position - statement.first < len(statement.commitments)
-        and statement.commitments[row.first + position - statement.first] == item.commitment
-    ]
-    before = _said_already(connection, row, statement)
-    fresh = [position for position in spoken if not before >> position & 1]
-    if not fresh:
-        return []
-    mask = mask_of(fresh)
-    _add_step(connection, row, statement, mask, receipt)
-    closed = mask if statement.state in TERMINAL else 0
-    connection.execute(
-        update(OUTBOX_DELIVERY)
-        .where(
-            OUTBOX_DELIVERY.c.recipient == row.recipient,
-            OUTBOX_DELIVERY.c.epoch == row.epoch,
-            OUTBOX_DELIVERY.c.lane == row.lane,
-            OUTBOX_DELIVERY.c.first == row.first,
-        )
-        .values(open=signed(unsigned(row.open) & ~closed), unaccepted=signed(unsigned(row.unaccepted) & ~mask))
-    )
-    return [items[position].commitment for position in fresh]
-
-
-def _said_already(connection: Connection, row: Any, statement: Statement) -> int:
-    """Return the messages that already have this state at this recipient, or a terminal one when this is terminal."""
-    states = TERMINAL if statement.state in TERMINAL else {statement.state}
-    masks = connection.execute(
-        select(OUTBOX_STEP.c.mask).where(
-            OUTBOX_STEP.c.envelope == row.envelope,
-            OUTBOX_STEP.c.recipient == row.recipient,
-            OUTBOX_STEP.c.state.in_(states),
-        )
-    ).scalars()
-    said = 0
-    for mask in masks:
-        said |= unsigned(mask)
-    return said
-
-
-def _add_step(connection: Connection, row: Any, statement: Statement, mask: int, receipt: int) -> None:
-    connection.execute(
-        insert(OUTBOX_STEP).values(
-            envelope=row.envelope,
-            recipient=row.recipient,
-            state=statement.state,
-            mask=signed(mask),
-            at=statement.time,
-            code=statement.code,
-            receipt=receipt,
-        )
-    )
-
-
 def _open_lane(recipient: str, lane: str, rows: Sequence[Any], most: int) -> OpenLane:
     merged: list[tuple[int, int]] = []
     for row in rows:
-        for position in range(row.last - row.first + 1):
-            if not unsigned(row.open) >> position & 1:
-                continue
-            sequence = row.first + position
-            if merged and merged[-1][1] == sequence - 1:
-                merged[-1] = (merged[-1][0], sequence)
+        for first, last in _runs(unsigned(row.open), row.first):
+            if merged and merged[-1][1] == first - 1:
+                merged[-1] = (merged[-1][0], last)
             else:
-                merged.append((sequence, sequence))
+                merged.append((first, last))
     return OpenLane(
         recipient=recipient,
         lane=lane,
@@ -383,6 +285,19 @@ def _open_lane(recipient: str, lane: str, rows: Sequence[Any], most: int) -> Ope
         unaccepted=sum(unsigned(row.unaccepted).bit_count() for row in rows),
         oldest=min(row.sent_at for row in rows),
     )
+
+
+def _runs(mask: int, first: int) -> list[tuple[int, int]]:
+    """Return the runs of ones of a mask as ranges of sequences, position 0 being ``first``."""
+    runs = []
+    while mask:
+        gap = (mask & -mask).bit_length() - 1
+        mask >>= gap
+        length = (~mask & (mask + 1)).bit_length() - 1
+        runs.append((first + gap, first + gap + length - 1))
+        mask >>= length
+        first += gap + length
+    return runs
 
 
 def _sent(connection: Connection, message_id: str, row: Any) -> Sent:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from relay.store.tables import AUDIT
+
+_LAST = select(func.max(AUDIT.c.position)).where(AUDIT.c.epoch == bindparam("of_epoch"))
+_ADD = insert(AUDIT)
 
 
 def append(connection: Connection, epoch: int, leaves: Sequence[bytes]) -> None:
     """Append leaves to an epoch's log in this transaction."""
     if not leaves:
         return
-    last = connection.execute(select(func.max(AUDIT.c.position)).where(AUDIT.c.epoch == epoch)).scalar()
+    last = connection.execute(_LAST, {"of_epoch": epoch}).scalar()
     first = 0 if last is None else last + 1
     rows = [{"epoch": epoch, "position": first + index, "leaf": leaf} for index, leaf in enumerate(leaves)]
-    connection.execute(insert(AUDIT), rows)
+    connection.execute(_ADD, rows)
 
 
 def leaves(connection: Connection, epoch: int, first: int = 0, limit: int = 1000) -> list[bytes]:

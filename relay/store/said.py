@@ -1,0 +1,127 @@
+"""Rows of what recipients said about messages of this centre: their receipts as evidence, and the steps that follow.
+
+A statement is matched by epoch, lane, sequence *and* commitment; what it changes becomes one step row per envelope, whose mask
+says which messages of the envelope it speaks of. The SQL is built once: this runs for every envelope that is sent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from relay.envelope import MAX_MESSAGES, Envelope, commitments
+from relay.receipts import TERMINAL, Statement
+from relay.store.common import inserted, mask_of, signed, unsigned
+from relay.store.tables import OUTBOX_DELIVERY, OUTBOX_ENVELOPE, OUTBOX_STEP, RECEIPT_IN
+
+_KNOWN = select(RECEIPT_IN.c.n).where(RECEIPT_IN.c.sender == bindparam("sender"), RECEIPT_IN.c.id == bindparam("id"))
+_ADD_RECEIPT = insert(RECEIPT_IN)
+_SPOKEN_OF = (
+    select(OUTBOX_DELIVERY, OUTBOX_ENVELOPE.c.header)
+    .join(OUTBOX_ENVELOPE, OUTBOX_ENVELOPE.c.n == OUTBOX_DELIVERY.c.envelope)
+    .where(
+        OUTBOX_DELIVERY.c.recipient == bindparam("sender"),
+        OUTBOX_DELIVERY.c.epoch == bindparam("epoch"),
+        OUTBOX_DELIVERY.c.lane == bindparam("lane"),
+        OUTBOX_DELIVERY.c.first <= bindparam("last"),
+        OUTBOX_DELIVERY.c.first > bindparam("below"),
+        OUTBOX_DELIVERY.c.last >= bindparam("first"),
+    )
+)
+_STEPS = select(OUTBOX_STEP.c.state, OUTBOX_STEP.c.mask).where(
+    OUTBOX_STEP.c.envelope == bindparam("envelope"), OUTBOX_STEP.c.recipient == bindparam("sender")
+)
+_ADD_STEP = insert(OUTBOX_STEP)
+_MOVE = (
+    update(OUTBOX_DELIVERY)
+    .where(
+        OUTBOX_DELIVERY.c.recipient == bindparam("of_recipient"),
+        OUTBOX_DELIVERY.c.epoch == bindparam("of_epoch"),
+        OUTBOX_DELIVERY.c.lane == bindparam("of_lane"),
+        OUTBOX_DELIVERY.c.first == bindparam("of_first"),
+    )
+    .values(open=bindparam("now_open"), unaccepted=bindparam("now_unaccepted"))
+)
+
+
+def add_receipt(connection: Connection, sender: str, envelope: Envelope, content_key: bytes, at: int) -> int | None:
+    """Store a receipt as evidence; return its number, or None when it is already there."""
+    if connection.execute(_KNOWN, {"sender": sender, "id": envelope.core.id}).scalar() is not None:
+        return None
+    values = {
+        "sender": sender,
+        "id": envelope.core.id,
+        "header": envelope.header,
+        "body": envelope.body,
+        "content_key": content_key,
+        "received_at": at,
+    }
+    return inserted(connection.execute(_ADD_RECEIPT, values))
+
+
+def apply(connection: Connection, sender: str, statement: Statement, receipt: int) -> list[str]:
+    """Take a peer's statement about messages sent to it; return the commitments of those it changed.
+
+    A statement counts only for the sender's own deliveries and for the very commitments that were sent; a second one for the
+    same state changes nothing.
+    """
+    given = {
+        "sender": sender,
+        "epoch": statement.epoch,
+        "lane": statement.lane,
+        "first": statement.first,
+        "last": statement.last,
+        "below": statement.first - MAX_MESSAGES,
+    }
+    changed: list[str] = []
+    for row in connection.execute(_SPOKEN_OF, given).all():
+        changed += _apply_to(connection, row, statement, receipt)
+    return changed
+
+
+def _apply_to(connection: Connection, row: Any, statement: Statement, receipt: int) -> list[str]:
+    """Apply the part of a statement that speaks of one delivery; return the commitments it changed."""
+    sent, offset = commitments(row.header), statement.first - row.first
+    start = max(offset, 0)  # the first position of this envelope that the statement speaks of
+    pairs = zip(sent[start:], statement.commitments[start - offset :], strict=False)
+    before = _said_already(connection, row, statement)
+    fresh = [at for at, (mine, theirs) in enumerate(pairs, start) if mine == theirs and not before >> at & 1]
+    if not fresh:
+        return []
+    mask = mask_of(fresh)
+    _add_step(connection, row, statement, mask, receipt)
+    closed = mask if statement.state in TERMINAL else 0
+    moved = {
+        "of_recipient": row.recipient,
+        "of_epoch": row.epoch,
+        "of_lane": row.lane,
+        "of_first": row.first,
+        "now_open": signed(unsigned(row.open) & ~closed),
+        "now_unaccepted": signed(unsigned(row.unaccepted) & ~mask),
+    }
+    connection.execute(_MOVE, moved)
+    return [sent[position] for position in fresh]
+
+
+def _said_already(connection: Connection, row: Any, statement: Statement) -> int:
+    """Return the messages that already have this state at this recipient, or a terminal one when this is terminal."""
+    states = TERMINAL if statement.state in TERMINAL else {statement.state}
+    said = 0
+    for step in connection.execute(_STEPS, {"envelope": row.envelope, "sender": row.recipient}):
+        if step.state in states:
+            said |= unsigned(step.mask)
+    return said
+
+
+def _add_step(connection: Connection, row: Any, statement: Statement, mask: int, receipt: int) -> None:
+    values = {
+        "envelope": row.envelope,
+        "recipient": row.recipient,
+        "state": statement.state,
+        "mask": signed(mask),
+        "at": statement.time,
+        "code": statement.code,
+        "receipt": receipt,
+    }
+    connection.execute(_ADD_STEP, values)
