@@ -12,6 +12,7 @@ given.
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import time
 from collections import Counter
@@ -138,6 +139,7 @@ class Outbox:
     async def run(self) -> None:
         """Commit what waits, group by group, until cancelled."""
         self._sequences = await self._centre.store.read(outgoing.sequences)
+        _collect_less()
         while True:
             await self._arrived.wait()
             await self._commit_group()
@@ -350,6 +352,15 @@ def _again(earlier: Idempotent, digest: bytes) -> Outcome:
         sentence = f"This idempotency key already stands for message {earlier.message}, which had another body."
         return Conflict("idempotency-conflict", sentence)
     return Stored(earlier.message, earlier.recipients)
+
+
+def _collect_less() -> None:
+    """Let the collector of cycles come by less often, and leave alone what is there for good.
+
+    Thousands of models wait for one commit, none of them in a cycle; looking through them all the time cost a quarter of all CPU.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _fail(group: list[_Request], error: RelayError) -> None:
