@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, join, select, update
 
 from relay.envelope import Envelope
 from relay.store.common import Resting, bit, bits, inserted, resting, signed, unsigned, upsert
@@ -20,16 +20,18 @@ from relay.store.tables import (
     OUTBOX_DELIVERY,
     OUTBOX_ENVELOPE,
     OUTBOX_MESSAGE,
+    OUTBOX_SEALED,
     OUTBOX_STEP,
     SEQUENCE,
 )
 
 # Built once: these run for every envelope.
-_LOAD = select(
-    *(OUTBOX_ENVELOPE.c[name] for name in ("n", "id", "lane", "rank", "keys", "header", "body")),
-).where(OUTBOX_ENVELOPE.c.n == bindparam("number"))
+_KEPT = join(OUTBOX_ENVELOPE, OUTBOX_SEALED, OUTBOX_SEALED.c.n == OUTBOX_ENVELOPE.c.n)
+_SEALED = (OUTBOX_SEALED.c.content_key, OUTBOX_SEALED.c.header, OUTBOX_SEALED.c.body)
+_LOAD = select(OUTBOX_ENVELOPE, *_SEALED).select_from(_KEPT).where(OUTBOX_ENVELOPE.c.n == bindparam("number"))
 _MARK_SENT = update(OUTBOX_ENVELOPE).where(OUTBOX_ENVELOPE.c.n == bindparam("number")).values(sent_at=bindparam("at"))
 _ADD_ENVELOPE = insert(OUTBOX_ENVELOPE)
+_ADD_SEALED = insert(OUTBOX_SEALED)
 _ADD_MESSAGES = insert(OUTBOX_MESSAGE)
 _ADD_DELIVERIES = insert(OUTBOX_DELIVERY)
 
@@ -208,8 +210,8 @@ def find(connection: Connection, recipient: str, epoch: int, lane: str, ranges: 
 def message(connection: Connection, message_id: str) -> Sent | None:
     """Return a submitted message with its history per recipient, or None when this centre did not submit it."""
     row = connection.execute(
-        select(OUTBOX_MESSAGE.c.position, OUTBOX_ENVELOPE)
-        .join(OUTBOX_ENVELOPE, OUTBOX_ENVELOPE.c.n == OUTBOX_MESSAGE.c.envelope)
+        select(OUTBOX_MESSAGE.c.position, OUTBOX_ENVELOPE, *_SEALED)
+        .join(_KEPT, OUTBOX_ENVELOPE.c.n == OUTBOX_MESSAGE.c.envelope)
         .where(OUTBOX_MESSAGE.c.id == message_id)
     ).one_or_none()
     if row is None:
@@ -220,8 +222,8 @@ def message(connection: Connection, message_id: str) -> Sent | None:
 def messages(connection: Connection, before: str | None, limit: int) -> list[Sent]:
     """Return the submitted messages, newest first, starting below the id ``before``."""
     query = (
-        select(OUTBOX_MESSAGE.c.id.label("message"), OUTBOX_MESSAGE.c.position, OUTBOX_ENVELOPE)
-        .join(OUTBOX_ENVELOPE, OUTBOX_ENVELOPE.c.n == OUTBOX_MESSAGE.c.envelope)
+        select(OUTBOX_MESSAGE.c.id.label("message"), OUTBOX_MESSAGE.c.position, OUTBOX_ENVELOPE, *_SEALED)
+        .join(_KEPT, OUTBOX_ENVELOPE.c.n == OUTBOX_MESSAGE.c.envelope)
         .order_by(OUTBOX_MESSAGE.c.id.desc())
         .limit(limit)
     )
@@ -245,12 +247,12 @@ def _add_envelope(connection: Connection, new: NewEnvelope) -> int:
         "lane": core.lane,
         "rank": new.rank,
         "keys": json.dumps(new.keys, separators=(",", ":")),
-        "header": new.envelope.header,
-        "body": new.envelope.body,
-        "content_key": new.content_key,
         "created_at": new.created_at,
     }
-    return inserted(connection.execute(_ADD_ENVELOPE, values))
+    n = inserted(connection.execute(_ADD_ENVELOPE, values))
+    sealed = {"n": n, "content_key": new.content_key, "header": new.envelope.header, "body": new.envelope.body}
+    connection.execute(_ADD_SEALED, sealed)
+    return n
 
 
 def _message_rows(n: int, new: NewEnvelope) -> list[dict[str, Any]]:

@@ -13,13 +13,13 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from relay.envelope import MAX_MESSAGES, Envelope, commitments
 from relay.receipts import TERMINAL, Statement
 from relay.store.common import inserted, mask_of, signed, unsigned
-from relay.store.tables import OUTBOX_DELIVERY, OUTBOX_ENVELOPE, OUTBOX_STEP, RECEIPT_IN
+from relay.store.tables import OUTBOX_DELIVERY, OUTBOX_SEALED, OUTBOX_STEP, RECEIPT_IN
 
 _KNOWN = select(RECEIPT_IN.c.n).where(RECEIPT_IN.c.sender == bindparam("sender"), RECEIPT_IN.c.id == bindparam("id"))
 _ADD_RECEIPT = insert(RECEIPT_IN)
 _SPOKEN_OF = (
-    select(OUTBOX_DELIVERY, OUTBOX_ENVELOPE.c.header)
-    .join(OUTBOX_ENVELOPE, OUTBOX_ENVELOPE.c.n == OUTBOX_DELIVERY.c.envelope)
+    select(OUTBOX_DELIVERY, OUTBOX_SEALED.c.header)
+    .join(OUTBOX_SEALED, OUTBOX_SEALED.c.n == OUTBOX_DELIVERY.c.envelope)
     .where(
         OUTBOX_DELIVERY.c.recipient == bindparam("sender"),
         OUTBOX_DELIVERY.c.epoch == bindparam("epoch"),

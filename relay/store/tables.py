@@ -3,7 +3,9 @@
 Per message there is one row at its origin (``outbox_message``) and one at each recipient (``inbox_message``). Everything else
 is per envelope: the sealed bytes once, one ``outbox_delivery`` a recipient, one ``outbox_step`` a recipient and state. Which
 messages of an envelope a row speaks of is a bit mask by position (bit 0 is the first), kept as a signed 64-bit integer. Times
-are milliseconds since the Unix epoch. Content rests only as ciphertext, under a content key wrapped with the storage key.
+are milliseconds since the Unix epoch. Content rests only as ciphertext, under a content key wrapped with the storage key. Sealed
+bytes stand apart from what is updated, and last in their row: SQLite writes a row whole and reads it up to the last column asked
+for.
 """
 
 from __future__ import annotations
@@ -51,9 +53,6 @@ OUTBOX_ENVELOPE = Table(
     _text("lane"),
     _number("rank"),
     _text("keys"),
-    _bytes("header"),
-    _bytes("body"),
-    _bytes("content_key"),
     _number("created_at"),
     Column("sent_at", BigInteger),
     Index(
@@ -63,6 +62,15 @@ OUTBOX_ENVELOPE = Table(
         sqlite_where=text("sent_at IS NULL"),
         postgresql_where=text("sent_at IS NULL"),
     ),
+)
+
+OUTBOX_SEALED = Table(
+    "outbox_sealed",
+    METADATA,
+    Column("n", _Serial, primary_key=True, autoincrement=False),
+    _bytes("content_key"),
+    _bytes("header"),
+    _bytes("body"),
 )
 
 OUTBOX_MESSAGE = Table(
@@ -144,10 +152,10 @@ INBOX_ENVELOPE = Table(
     _number("epoch"),
     _text("lane"),
     _number("first"),
+    _number("received_at"),
+    _bytes("content_key"),
     _bytes("header"),
     _bytes("body"),
-    _bytes("content_key"),
-    _number("received_at"),
     UniqueConstraint("origin", "id", name="inbox_envelope_id"),
 )
 
