@@ -15,10 +15,11 @@ import httpx2
 import pytest
 
 from relay import api
-from relay.api import body
+from relay.api import Api, body
 from relay.errors import Busy, StoreTrouble, catalogue
-from relay.network import Network
-from relay.node import Node
+from relay.network import Network, write_network
+from relay.node import Node, open_node
+from relay.settings import load
 from relay.store import outgoing, record
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
@@ -464,6 +465,49 @@ async def test_prometheus_gets_its_text(ask: Ask) -> None:
     answer = await ask("BRU", "operator").get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
     assert "relay_refused_messages_total" in answer.text
+
+
+async def test_stopping_answers_waiting_polls_and_frees_the_address(tmp_path: Path) -> None:
+    """A node that stops keeps nobody waiting, takes nobody in any more, and a second one may listen where it did."""
+    network = write_network(tmp_path / "net", ("AAA",))
+    headers = {"Authorization": f"Bearer {network.token('AAA', 'system')}"}
+    url = f"http://{network.listen('AAA')}"
+    for _ in range(2):
+        node = await open_node(load(network.node_file("AAA")))
+        running = asyncio.create_task(node.run(Api()))
+        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
+            while not await answers(client):  # noqa: ASYNC110 - what it waits for is outside: a listening socket
+                await asyncio.sleep(0.05)
+            assert (await client.get("/readyz")).text == "no"
+            waiting = asyncio.create_task(client.get("/v1/inbox", params={"wait": 60}))
+            await asyncio.sleep(0.2)
+            started = time.monotonic()
+            node.stop()
+            assert (await waiting).json() == {"messages": []}
+            assert time.monotonic() - started < 1
+            await running
+            assert not await answers(client)
+        assert time.monotonic() - started < 5
+
+
+async def answers(client: httpx2.AsyncClient) -> bool:
+    """Return whether somebody listens."""
+    try:
+        return (await client.get("/livez")).text == "yes"
+    except httpx2.ConnectError:
+        return False
+
+
+async def test_a_node_whose_token_files_are_no_good_does_not_start(tmp_path: Path) -> None:
+    """One token for both roles, or a short one, would be no boundary."""
+    network = write_network(tmp_path / "net", ("AAA",))
+    tokens = network.centre("AAA") / "tokens"
+    for content in ((tokens / "operator").read_text(), "short"):
+        (tokens / "system").write_text(content)
+        node = await open_node(load(network.node_file("AAA")))
+        with pytest.raises(ExceptionGroup) as stopped:
+            await node.run(Api())
+        assert [error.code for error in stopped.value.exceptions] == ["bad-token-file"]
 
 
 class Links(HTMLParser):

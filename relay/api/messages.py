@@ -1,15 +1,16 @@
 """The routes by which a centre's own system submits messages, and sees what became of them.
 
-A body is validated once, straight from its bytes: on the event loop when it is small, in a worker thread, some lines at a
-time, when it is large, so that neither a batch nor an attachment holds up anybody else. All good lines of a batch go to the
-outbox at once, which answers after the commit; a bad line harms no other.
+A body is validated once, straight from its bytes: a large message in a worker thread, a small one and a batch's lines on the
+event loop, the lines in runs of some milliseconds at most. (A thread would hold the interpreter as long and cost half as much
+again.) All good lines of a batch go to the outbox at once, which answers after the commit; a bad line harms no other.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -30,7 +31,6 @@ from relay.store import outgoing
 from relay.store.outgoing import Sent, Step
 
 LARGE_BYTES = 64 * 1024
-SLICE_LINES = 128
 LISTED_PROBLEMS = 10_000  # of one batch's answer; a line after that lists its first alone
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -146,18 +146,31 @@ def _lines(raw: bytes, most: int) -> list[Line]:
 
 
 async def _judge(here_: Here, lines: Sequence[Line], key: str | None) -> list[Judged]:
-    """Validate lines, some at a time."""
+    """Validate lines, some at a time, letting others have their turn in between."""
     limit = here_.centre.settings.limits.message_bytes
     judged: list[Judged] = []
     listed = 0
-    for start in range(0, len(lines), SLICE_LINES):
-        some = lines[start : start + SLICE_LINES]
+    for some in _slices(lines):
         validate = partial(_validate, some, limit, key, LISTED_PROBLEMS - listed)
-        large = sum(len(line) for _, line in some) > LARGE_BYTES
-        fresh, count = await here_.centre.work(validate) if large else validate()
+        fresh, count = await here_.centre.work(validate) if len(some[0][1]) > LARGE_BYTES else validate()
         judged += fresh
         listed += count
+        await asyncio.sleep(0)
     return judged
+
+
+def _slices(lines: Sequence[Line]) -> Iterator[list[Line]]:
+    """Cut lines into runs that take about a millisecond; a large line is a run of its own."""
+    run: list[Line] = []
+    size = 0
+    for line in lines:
+        size += len(line[1])
+        if run and size > LARGE_BYTES:
+            yield run
+            run, size = [], len(line[1])
+        run.append(line)
+    if run:
+        yield run
 
 
 def _validate(lines: Sequence[Line], limit: int, key: str | None, room: int) -> tuple[list[Judged], int]:
