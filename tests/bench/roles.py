@@ -21,10 +21,10 @@ from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 from faststream.rabbit.annotations import RabbitMessage
 
 from relay import log, outbox, settings
+from relay.api import Api
 from relay.messages import Seizure, parse
 from relay.node import Node, open_node
 from relay.outbox import Stored, Submission
-from tests.bench import http
 from tests.bench.material import RECEIVER, SENDER, messages, number_of
 from tests.bench.workers import Said, answer, commands
 
@@ -120,8 +120,7 @@ async def _running(given: Said) -> Any:
     log.configure("json", "error")
     outbox.MAX_MESSAGES = given.get("cap", outbox.MAX_MESSAGES)  # type: ignore[attr-defined]
     node = await open_node(settings.load(Path(given["file"])))
-    surfaces = http.surfaces(node) if given.get("http") else ()
-    task = asyncio.create_task(node.run(*surfaces))
+    task = asyncio.create_task(node.run(*([Api()] if given.get("http") else [])))
     async with asyncio.timeout(30):
         await node.broker.connected.wait()
     yield node
@@ -140,6 +139,10 @@ async def relay_sender(given: Said) -> None:
     async with _running(given) as node:
         answer({"ready": True})
         async for said in commands():
+            if said["do"] == "settle":
+                await _until(partial(_accepted, node), said["total"])
+                answer({"ended": time.monotonic()})
+                continue
             load = messages(said["count"], said["start"], said.get("precedence", "routine"))
             before = _accepted(node)
             times = [0.0] * len(load)
@@ -152,9 +155,7 @@ async def relay_sender(given: Said) -> None:
                     raise outcome
 
             began = time.monotonic()
-            if said["do"] == "http":
-                await http.submit(given["listen"], given["token"], load)
-            elif "rate" in said:
+            if "rate" in said:
                 await _paced(len(load), said["rate"], submit)
             else:
                 await _each(len(load), said["waiting"], submit)
@@ -171,8 +172,6 @@ async def relay_receiver(given: Said) -> None:
         async for said in commands():
             if said["do"] == "take":
                 answer(await _take(node, said["count"]))
-            elif said["do"] == "http":
-                answer(await http.take(given["listen"], given["token"], said["count"]))
             else:
                 count = node.centre.metrics.accepted.labels(SENDER)._value
                 await _until(count.get, said["total"])

@@ -57,10 +57,7 @@ class Stage:
         """Return a node of a centre with an empty store."""
         for file in self.store(centre).parent.glob("relay.db*"):
             file.unlink()
-        network = self.network
-        return Worker(
-            role, file=network.node_file(centre), listen=network.listen(centre), token=network.token(centre, "system"), **given
-        )
+        return Worker(role, file=self.network.node_file(centre), **given)
 
     def store(self, centre: str) -> Path:
         """Return the store's file of a centre."""

@@ -6,12 +6,14 @@ Run as ``python -m tests.bench.throughput [--rounds N] [--paths plain,batched,si
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from tests.bench import http
+from tests.bench.material import messages
 from tests.bench.stage import Pair, Stage, stage
 from tests.bench.workers import cpu
 
@@ -81,20 +83,21 @@ def _send(at: Stage, pair: Pair, count: int, start: int) -> Round:
 
 def over_http(at: Stage, count: int = 20_000) -> Round:
     """Run the relay from NDJSON over HTTP to pull and acknowledgement over HTTP."""
-    used: dict[str, float] = {}
-    with at.relay(http=True) as pair, cpu(_parts(at, pair), used):
-        pair.sender.tell("http", count=count, start=0)
-        received = pair.receiver.ask("http", count=count)
-        sent = pair.sender.hear()
+    load, used = messages(count), dict[str, float]()
+    with at.relay(http=True) as pair, cpu({**_parts(at, pair), "client": os.getpid()}, used):
+        began = time.monotonic()
+        assert http.carry(at.network, load) == (count, count)
+        took = time.monotonic() - began
+        pair.sender.ask("settle", total=count)
     at.check_exactly_once(count)
-    return _round(count, max(sent["ended"], received["ended"]) - sent["began"], used)
+    return _round(count, took, used)
 
 
 PATHS: dict[str, Callable[[Stage], Round]] = {
     "plain": plain,
     "batched": batched,
     "single": single,
-    **({"http": over_http} if http.available() else {}),
+    "http": over_http,
 }
 
 

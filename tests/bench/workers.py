@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -71,11 +72,12 @@ def answer(said: Said) -> None:
 
 
 def cpu_seconds(pids: Iterable[int | None]) -> float:
-    """Return the CPU seconds these processes and their children have used."""
+    """Return the CPU seconds these processes have used, with their children; this process alone without."""
     total = 0.0
     for pid in filter(None, pids):
         process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):
+        mine = pid == os.getpid()  # its children are the other parts
+        for one in (process, *([] if mine else process.children(recursive=True))):
             times = one.cpu_times()
             total += times.user + times.system
     return total
