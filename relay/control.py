@@ -98,7 +98,7 @@ class Control:
         return centre.sealer.seal(
             kind,
             lane,
-            [Draft(new_id(), content)],
+            [Draft(new_id(centre.id), content)],
             [Addressee(recipient, centre.sealing_key(recipient), number)],
             epoch=centre.store.epoch,
             directory=centre.directory.version,

@@ -23,6 +23,7 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import jiter
@@ -135,9 +136,17 @@ class Envelope:
         return bool(self.ciphertexts[index]) and hashlib.sha256(self.ciphertexts[index]).digest() == self.digests[index]
 
 
-def new_id() -> str:
-    """Return a new UUIDv7 (RFC 9562) in its canonical text form."""
-    return str(uuid_utils.uuid7())
+def new_id(origin: str) -> str:
+    """Return a new UUIDv7 (RFC 9562) that is its origin's alone: the last 32 of its random bits are the origin's tag.
+
+    So no centre can take an id before its owner does, and an id alone names one message in the whole network.
+    """
+    return str(uuid_utils.uuid7())[: -len(_tag(origin))] + _tag(origin)
+
+
+@cache
+def _tag(origin: str) -> str:
+    return hashlib.sha256(origin.encode()).hexdigest()[:8]
 
 
 def signature_prefix(envelope_type: str) -> bytes:
@@ -219,6 +228,9 @@ def _fault(core: Core) -> str | None:
         return "The envelope names a recipient twice, or its own origin."
     if len({item.id for item in core.messages}) != len(core.messages):
         return "The envelope names a message twice."
+    tag = _tag(core.origin)
+    if not core.id.endswith(tag) or not all(item.id.endswith(tag) for item in core.messages):
+        return "An id does not end in the tag of the envelope's origin."
     if len({item.commitment for item in core.messages}) != len(core.messages):
         return "The envelope names a commitment twice."
     return _fault_of_batch(core) if core.type == "batch" else _fault_of_control(core)

@@ -211,7 +211,7 @@ class Outbox:
         try:
             self._centre.judge.check_origin(submission.message.origin)
             admission = self._centre.judge.admit(marks(submission.message))
-            entry = _Entry(submission, admission, new_id(), self._deadline(submission.message), digest)
+            entry = _Entry(submission, admission, new_id(self._centre.id), self._deadline(submission.message), digest)
         except Refused as refusal:
             return refusal
         request.entries.append(entry)

@@ -104,7 +104,7 @@ class Sealer:
             version=1,
             network=self._network,
             type=envelope_type,
-            id=wire.new_id(),
+            id=wire.new_id(self.centre),
             origin=self.centre,
             key=self._key.id,
             epoch=epoch,

@@ -120,7 +120,10 @@ class Live:
         return centre.sealer.seal(
             "batch",
             lane,
-            [Draft(one, content, 2**42) for one, content in zip(ids or [new_id() for _ in contents], contents, strict=True)],
+            [
+                Draft(one, content, 2**42)
+                for one, content in zip(ids or [new_id(origin) for _ in contents], contents, strict=True)
+            ],
             [Addressee(recipient, centre.sealing_key(recipient), first) for recipient in recipients],
             epoch=1,
             directory=centre.directory.version,

@@ -138,7 +138,7 @@ def keys() -> dict[str, Any]:
 def sealed(kind: Any, lane: str, contents: list[bytes], to: list[str], first: int = 1, origin: str = "ALFA") -> Sealed:
     """Seal with the relay's own code."""
     deadline = DEADLINE if kind == "batch" else 0
-    drafts = [Draft(wire.new_id(), content, deadline) for content in contents]
+    drafts = [Draft(wire.new_id(origin), content, deadline) for content in contents]
     addressees = [Addressee(centre, listed(sealing(centre, SUITES[centre])), first + at) for at, centre in enumerate(to)]
     return Sealer(origin, NETWORK, signing(origin)).seal(
         kind, lane, drafts, addressees, epoch=1_780_000_000, directory=7, now=NOW_MS
@@ -312,6 +312,8 @@ def _malformed() -> Iterator[tuple[str, str, str, bytes]]:
         "time-beyond-the-year-9999": {"time": 253_402_300_800_000},
         "upper-case-network": {"network": NETWORK.upper()},
         "id-without-hyphens": {"id": good["id"].replace("-", "")},
+        "id-with-another-tag": {"id": good["id"][:-8] + "00000000"},
+        "message-id-with-another-tag": {"messages": [item | {"id": good["id"][:-8] + "00000000"}]},
         "centre-in-small-letters": {"origin": "alfa"},
         "no-recipient": {"to": []},
         "recipient-twice": {"to": [entry, entry]},

@@ -327,19 +327,22 @@ BAD_DRAFTS: dict[str, dict[str, Any]] = {
     "a batch from sequence 0": {"first": 0},
     "a message to its own origin": {"to": "ALFA"},
     "sequences beyond the end": {"first": 2**53},
+    "a message with the id of another origin": {"origin": "CHARLIE"},
 }
 
 
 @pytest.mark.parametrize("name", BAD_DRAFTS)
 def test_what_no_receiver_would_take_is_never_sealed(name: str) -> None:
     """A sealer that is asked for what breaks a rule fails at once, at home."""
-    how = {"kind": "batch", "lane": "routine", "deadline": DEADLINE, "first": 1, "to": "CHARLIE"} | BAD_DRAFTS[name]
+    how = {"kind": "batch", "lane": "routine", "deadline": DEADLINE, "first": 1, "to": "CHARLIE", "origin": "ALFA"} | BAD_DRAFTS[
+        name
+    ]
     key = listed(sealing("CHARLIE", "x25519"))
     with pytest.raises(ValueError, match=r"."):
         Sealer("ALFA", NETWORK, signing("ALFA")).seal(
             how["kind"],
             how["lane"],
-            [Draft(wire.new_id(), b"content", how["deadline"])],
+            [Draft(wire.new_id(how["origin"]), b"content", how["deadline"])],
             [Addressee(how["to"], key, how["first"])],
             epoch=1,
             directory=7,

@@ -229,7 +229,7 @@ async def test_a_captured_envelope_opens_with_the_document_and_a_key_file_alone(
 def _sealed_by_lyo(network: Network, content: bytes) -> bytes:
     bru = network.directory.active["BRU"].sealing_keys(datetime.now(UTC))[0]
     key = SigningKey.load(network.centre("LYO") / "keys" / "signing.pem")
-    drafts = [Draft(wire.new_id(), content, 1_900_000_000_000)]
+    drafts = [Draft(wire.new_id("LYO"), content, 1_900_000_000_000)]
     sealed = Sealer("LYO", network.id, key).seal(
         "batch", codes.PRECEDENCES[-1], drafts, [Addressee("BRU", bru, 1)], epoch=1, directory=1, now=1_800_000_000_000
     )

@@ -251,6 +251,8 @@ def _read_core(core_bytes: bytes) -> dict[str, Any]:
 
 def _check_rules(core: Mapping[str, Any]) -> None:
     to, messages = core["to"], core["messages"]
+    tag = hashlib.sha256(core["origin"].encode()).hexdigest()[:8]
+    _must(all(one["id"].endswith(tag) for one in (core, *messages)))
     _must(len({one["centre"] for one in to} | {core["origin"]}) == len(to) + 1)
     _must(len({one["id"] for one in messages}) == len({one["commitment"] for one in messages}) == len(messages))
     if core["type"] == "batch":

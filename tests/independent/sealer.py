@@ -58,11 +58,12 @@ def core_of(
     """Return a core and the plaintexts (salt and content) it commits to; ``changes`` replace fields."""
     plaintexts = [os.urandom(32) + content for content in contents]
     public = Ed25519PrivateKey.from_private_bytes(signing).public_key().public_bytes_raw()
+    named = str(changes.get("origin", origin))
     core = {
         "version": 1,
         "network": network,
         "type": "batch",
-        "id": str(uuid.uuid4()),
+        "id": new_id(named),
         "origin": origin,
         "key": key_id("ed25519", public),
         "epoch": 1,
@@ -78,13 +79,17 @@ def core_of(
             for one in to
         ],
         "messages": [
-            {"id": str(uuid.uuid4()), "commitment": commitment(plaintext), "deadline": 1_800_000_000_000}
-            for plaintext in plaintexts
+            {"id": new_id(named), "commitment": commitment(plaintext), "deadline": 1_800_000_000_000} for plaintext in plaintexts
         ],
         "directory": 1,
         "time": 1_780_000_000_000,
     }
     return core | changes, plaintexts
+
+
+def new_id(origin: str) -> str:
+    """Return a new id that ends in its origin's tag."""
+    return str(uuid.uuid4())[:-8] + hashlib.sha256(origin.encode()).hexdigest()[:8]
 
 
 def commitment(plaintext: bytes) -> str:
