@@ -21,7 +21,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from relay import codes
 from relay.errors import Misconfigured
-from relay.keys import SIGNING_ALGORITHM, SealingAlgorithm, SigningKey, VerifyKey, key_id
+from relay.keys import SIGNING_ALGORITHM, RecipientKey, SealingAlgorithm, SigningKey, VerifyKey, key_id
 
 PREFIX = b"intercentre-relay/1 directory\0"
 
@@ -247,13 +247,24 @@ def _check_members(directory: Directory) -> None:
     if len(set(ids)) != len(ids):
         raise ValueError("two members have the same id")
     for member in directory.members:
+        if member.clearance not in codes.CLASSIFICATIONS:
+            raise ValueError(f"{member.id} has the clearance {member.clearance!r}, which is no classification")
         for key in member.keys:
+            _load_key(key)
             if key.id != key_id(key.algorithm, key.raw):
                 raise ValueError(f"key {key.id} of {member.id} is not named after its bytes")
             if (key.use == "signing") != (key.algorithm == SIGNING_ALGORITHM):
                 raise ValueError(f"key {key.id} of {member.id} has an algorithm that does not fit its use")
         for entitlement in (*member.publish, *member.subscribe):
             _check_entitlement(member.id, entitlement)
+
+
+def _load_key(key: Key) -> None:
+    """Raise ``ValueError`` when a key's bytes are no key of its algorithm."""
+    if key.algorithm == "ed25519":
+        VerifyKey(key.raw)
+    else:
+        RecipientKey(key.algorithm, key.raw)
 
 
 def _check_entitlement(member: str, entitlement: Entitlement) -> None:

@@ -30,7 +30,7 @@ import jiter
 import uuid_utils
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
-from relay.errors import NotAuthentic
+from relay.errors import NotAuthentic, NotForUs
 from relay.keys import SealingAlgorithm
 
 MAGIC = b"ICR1"
@@ -100,9 +100,12 @@ class Core(_Part):
     directory: _Positive
     time: _Time
 
-    def recipient(self, centre: str) -> Recipient | None:
-        """Return the entry of this centre, or None when the envelope does not name it."""
-        return next((recipient for recipient in self.to if recipient.centre == centre), None)
+    def recipient(self, centre: str) -> Recipient:
+        """Return the entry of this centre; raise ``NotForUs`` when the envelope does not name it."""
+        for recipient in self.to:
+            if recipient.centre == centre:
+                return recipient
+        raise NotForUs("not-addressed", f"Envelope {self.id} does not name {centre}.")
 
 
 @dataclass(frozen=True, slots=True)

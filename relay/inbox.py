@@ -25,15 +25,15 @@ from relay.audit import AuditStep
 from relay.broker import Broker, Delivery
 from relay.centre import Centre
 from relay.clock import from_ms
-from relay.control import Control, statements
-from relay.envelope import Envelope
+from relay.control import Control
+from relay.envelope import Core, Envelope
 from relay.errors import CannotOpen, EnvelopeError, NotAuthentic, NotForUs, Refused, Rejected, RelayError, StoreTrouble
 from relay.log import Event
 from relay.policy import marks
-from relay.receipts import Nack, State, Statement
+from relay.receipts import Nack, State, Statement, ranges
 from relay.seal import Opened
 from relay.store import Connection, incoming
-from relay.store.incoming import Arrival, Place, Taken
+from relay.store.incoming import Arrival, Taken
 
 MAX_GROUP = 64
 MAX_GROUP_BYTES = 16 * 1024 * 1024
@@ -94,9 +94,8 @@ class Inbox:
             await self._arrived.wait()
             group = self._take_group()
             judged = await self._centre.work(partial(self._judge_all, group))
-            outcome = await self._commit(judged)
+            await self._take_in(judged)
             await self._broker.ack(group)
-            self._finish(judged, outcome)
             if not self._waiting:
                 self._arrived.clear()
                 self._idle.set()
@@ -133,12 +132,12 @@ class Inbox:
             seal.verify(envelope, centre.id, centre.settings.network, centre.directory, now)
             opened = Opened(envelope, b"", ())
             opened = seal.unseal(envelope, centre.id, centre.sealing_keys)
+            contents = opened.contents if envelope.core.type == "batch" else ()
+            return Judged(delivery, opened, tuple(self._verdict(envelope, content) for content in contents))
         except EnvelopeError as error:
             return Judged(delivery, opened, error=error)
-        if envelope.core.type != "batch":
-            return Judged(delivery, opened)
-        verdicts = tuple(self._verdict(envelope, content) for content in opened.contents)
-        return Judged(delivery, opened, verdicts)
+        except Exception as error:  # a fault of ours must not end the node, or it would end it again after each restart
+            return Judged(delivery, error=_poison(error))
 
     def _verdict(self, envelope: Envelope, content: bytes | Rejected) -> Rejected | None:
         """Return why a message of an authentic envelope is refused, or None."""
@@ -153,6 +152,19 @@ class Inbox:
         if message.origin not in (None, envelope.core.origin):
             return Rejected("other-origin", "The message names another origin than its envelope.")
         return self._centre.judge.verdict(envelope.core.origin, marks(message))
+
+    async def _take_in(self, judged: list[Judged]) -> None:
+        """Commit a group and act on it; should one envelope make that fail, it is set aside and harms no other."""
+        try:
+            outcome = await self._commit(judged)
+        except Exception as error:
+            if len(judged) > 1:
+                for one in judged:
+                    await self._take_in([one])
+                return
+            judged = [Judged(judged[0].delivery, error=_poison(error))]
+            outcome = await self._commit(judged)
+        self._finish(judged, outcome)
 
     async def _commit(self, judged: list[Judged]) -> _Outcome:
         """Commit a group, however often the store must be asked."""
@@ -192,14 +204,13 @@ class Inbox:
         core = opened.envelope.core
         codes = tuple(verdict.code if verdict else None for verdict in one.verdicts)
         rank = topology.LANES.index(core.lane) if core.lane in topology.LANES else len(topology.LANES)
-        arrival = Arrival(opened.envelope, centre.storage_key.wrap(opened.content_key), rank, codes)
-        taken = incoming.take(connection, arrival, now, centre.id)
-        self._say(opened.envelope, taken, outcome, now)
         recipient = core.recipient(centre.id)
-        if taken.duplicate and recipient is not None:
-            again = incoming.receipts(
-                connection, core.origin, core.epoch, core.lane, [(recipient.first, recipient.last)], MAX_GROUP
-            )
+        key = centre.storage_key.wrap(opened.content_key)
+        taken = incoming.take(connection, Arrival(opened.envelope, recipient.first, key, rank, codes), now)
+        self._say(opened.envelope, taken, outcome, now)
+        if taken.duplicate:
+            sequences = [(recipient.first, recipient.last)]
+            again = incoming.receipts(connection, core.origin, core.epoch, core.lane, sequences, MAX_GROUP)
             outcome.receipts += [(core.origin, raw) for raw in again]
         if taken.forked:
             detail = f"Envelope {core.id} of {core.origin} contradicts what this centre holds."
@@ -210,32 +221,17 @@ class Inbox:
     def _say(self, envelope: Envelope, taken: Taken, outcome: _Outcome, now: int) -> None:
         """Add what this centre states about a batch: statements for its receipt, leaves for its record."""
         core = envelope.core
+        first = core.recipient(self._centre.id).first
         verdicts: dict[str | None, list[int]] = {None: list(taken.accepted)} if taken.accepted else {}
         for position, rejection in taken.rejected.items():
             verdicts.setdefault(rejection, []).append(position)
         for code, positions in verdicts.items():
             state: State = "accepted" if code is None else "rejected"
             step = AuditStep.TAKEN if code is None else AuditStep.REFUSED_ON_ARRIVAL
-            places = [self._place(envelope, position) for position in positions]
-            for origin, said in statements(places, state, now, code).items():
-                outcome.said.setdefault(origin, []).extend(said)
-            commitments = [place.commitment for place in places]
+            commitments = [core.messages[position].commitment for position in positions]
+            outcome.said.setdefault(core.origin, []).extend(_runs(core, first, positions, state, now, code))
             leaf = self._centre.audit.leaf(step, now, envelope=core.id, peer=core.origin, commitments=commitments, code=code)
             outcome.leaves.append(leaf)
-
-    def _place(self, envelope: Envelope, position: int) -> Place:
-        core = envelope.core
-        recipient = core.recipient(self._centre.id)
-        first = recipient.first if recipient else 0
-        item = core.messages[position]
-        return Place(
-            id=item.id,
-            origin=core.origin,
-            epoch=core.epoch,
-            lane=core.lane,
-            sequence=first + position,
-            commitment=item.commitment,
-        )
 
     def _take_control(self, connection: Connection, one: Judged, outcome: _Outcome, now: int) -> None:
         assert one.opened is not None  # noqa: S101 - a judged control envelope without error is opened
@@ -266,8 +262,8 @@ class Inbox:
 
     def _ask_again(self, envelope: Envelope, error: CannotOpen) -> None:
         core = envelope.core
-        recipient = core.recipient(self._centre.id)
-        if recipient is not None and core.type == "batch":
+        if core.type == "batch":
+            recipient = core.recipient(self._centre.id)
             missing = ((recipient.first, recipient.last),)
             nack = Nack(epoch=core.epoch, lane=core.lane, missing=missing, reason=error.code)
             self._control.post(core.origin, nack)
@@ -296,3 +292,24 @@ class Inbox:
             accepted=len(taken.accepted),
             duplicate=len(taken.duplicate),
         )
+
+
+def _runs(core: Core, first: int, positions: list[int], state: State, now: int, code: str | None) -> list[Statement]:
+    """Return what to say about messages of an envelope, whose first has sequence ``first``: one statement per run."""
+    return [
+        Statement(
+            epoch=core.epoch,
+            lane=core.lane,
+            first=first + start,
+            commitments=tuple(item.commitment for item in core.messages[start : last + 1]),
+            state=state,
+            time=now,
+            code=code,
+        )
+        for start, last in ranges(positions)
+    ]
+
+
+def _poison(error: Exception) -> NotAuthentic:
+    """Return what stands for an envelope that this node fails on: a sample is kept, and its origin's marks bring it again."""
+    return NotAuthentic("poison", f"An envelope made this node fail: {type(error).__name__}.")

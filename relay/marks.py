@@ -88,6 +88,8 @@ class Marks:
         """Answer a peer's mark: the receipts that it lacks now, what is missing here after a while."""
         mark = receipts.read(Mark, _content(opened))
         core = opened.envelope.core
+        if (mark.epoch, mark.lane) != (core.epoch, core.lane):
+            raise Rejected("bad-control", "A mark speaks of another lane or epoch than its envelope.")
         if not incoming.is_news(connection, sender, core.epoch, f"mark/{mark.lane}", core.to[0].first):
             return None
         held = incoming.held(connection, sender, mark.epoch, mark.lane)

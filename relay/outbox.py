@@ -1,7 +1,7 @@
 """Outbox: from a validated message to the committed promise that it will be sent.
 
-:meth:`Outbox.submit` returns only after the commit; whatever waits when the last commit ends forms the next group. A group is
-cut into batches of messages with the same recipients, lane and route (at most 64 messages or 128 kB), each batch is sealed
+:meth:`Outbox.submit` returns only after the commit; what waits when the last commit ends forms the next group. A group is cut
+into batches of messages with the same recipients, lane and route (at most 64 messages or 128 kB), each batch is sealed
 once, and one transaction stores envelopes, sequences, idempotency keys and audit leaves together. A failed commit stores
 nothing and uses up no sequence: the submitter is told so and may try again.
 
@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 
 from relay import receipts, topology
 from relay.audit import AuditStep
@@ -35,6 +35,7 @@ from relay.seal import Addressee, Draft, Opened, Sealed
 from relay.store import Connection, outgoing, said
 from relay.store.outgoing import Idempotent, NewEnvelope
 
+MAX_GROUP = 1024
 MAX_BATCH_BYTES = 128 * 1024
 MAX_KEYS = 64
 EXERCISE_RANK = 9
@@ -60,12 +61,32 @@ class Stored:
 Outcome = Stored | RelayError
 
 
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """What the messages of one batch have in common."""
+
+    recipients: tuple[str, ...]
+    status: str
+    precedence: str
+    intel: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """The route of a message, and its routing keys; the same for all messages with the same marks."""
+
+    route: _Route
+    keys: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class _Entry:
-    """A submission that waits for its commit."""
+    """A submission that waits for its commit; its model is let go, thousands would be kept for nothing."""
 
-    submission: Submission
-    admission: Admission
+    raw: bytes
+    key: str | None
+    recipients: tuple[str, ...]
+    path: _Path
     id: str
     deadline: int
     digest: bytes
@@ -79,15 +100,10 @@ class _Request:
     done: asyncio.Future[None]
     failed: dict[str, RelayError] = field(default_factory=dict)
 
-
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """What the messages of one batch have in common."""
-
-    recipients: tuple[str, ...]
-    status: str
-    precedence: str
-    intel: bool
+    @property
+    def rank(self) -> int:
+        """How urgent its most urgent message is; 0 is the most."""
+        return min(precedence_rank(entry.path.route.precedence) for entry in self.entries)
 
 
 @dataclass(slots=True)
@@ -99,13 +115,20 @@ class _Batch:
     keys: dict[str, None]
     size: int = 0
 
-    def fits(self, entry: _Entry, keys: Sequence[str]) -> bool:
+    def fits(self, entry: _Entry) -> bool:
         """Return whether a message may join."""
         return (
             len(self.entries) < MAX_MESSAGES
-            and self.size + len(entry.submission.raw) <= MAX_BATCH_BYTES
-            and len(self.keys.keys() | set(keys)) <= MAX_KEYS
+            and self.size + len(entry.raw) <= MAX_BATCH_BYTES
+            and (entry.path is self.entries[-1].path or len(self.keys.keys() | set(entry.path.keys)) <= MAX_KEYS)
         )
+
+    def add(self, entry: _Entry) -> None:
+        """Let a message join."""
+        if not self.entries or entry.path is not self.entries[-1].path:
+            self.keys.update(dict.fromkeys(entry.path.keys))
+        self.entries.append(entry)
+        self.size += len(entry.raw)
 
 
 class Outbox:
@@ -128,6 +151,7 @@ class Outbox:
         try:
             known = await self._known(claimed)
             prepared = [self._prepare(request, submission, known) for submission in submissions]
+            del submissions  # the models need not wait for the commit
             if request.entries:
                 self._waiting.append(request)
                 self._arrived.set()
@@ -211,13 +235,16 @@ class Outbox:
         try:
             self._centre.judge.check_origin(submission.message.origin)
             admission = self._centre.judge.admit(marks(submission.message))
-            entry = _Entry(submission, admission, new_id(self._centre.id), self._deadline(submission.message), digest)
+            path = _path(self._centre.id, admission, submission.message)
+            deadline = self._deadline(submission.message)
         except Refused as refusal:
             return refusal
+        recipients = admission.recipients
+        entry = _Entry(submission.raw, submission.key, recipients, path, new_id(self._centre.id), deadline, digest)
         request.entries.append(entry)
         if submission.key is not None:  # the next line of this very request may repeat it
-            known[submission.key] = Idempotent(submission.key, digest, entry.id, admission.recipients)
-        return Stored(entry.id, admission.recipients)
+            known[submission.key] = Idempotent(submission.key, digest, entry.id, recipients)
+        return Stored(entry.id, recipients)
 
     def _deadline(self, message: Message) -> int:
         now, policy = self._centre.now(), self._centre.directory.policy
@@ -230,8 +257,7 @@ class Outbox:
         return deadline
 
     async def _commit_group(self) -> None:
-        group, self._waiting = self._waiting, []
-        self._arrived.clear()
+        group = self._take_group()
         started = time.monotonic()
         try:
             stored = await self._store(group)
@@ -248,8 +274,22 @@ class Outbox:
             if not request.done.done():
                 request.done.set_result(None)
 
+    def _take_group(self) -> list[_Request]:
+        """Take what waits, the most urgent first, up to a bound, so that nothing urgent waits for a large transaction."""
+        self._waiting.sort(key=lambda request: request.rank)
+        count = taken = 0
+        for request in self._waiting:
+            taken += 1
+            count += len(request.entries)
+            if count >= MAX_GROUP:
+                break
+        group, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        if not self._waiting:
+            self._arrived.clear()
+        return group
+
     async def _store(self, group: list[_Request]) -> list[NewEnvelope]:
-        batches = _batches([entry for request in group for entry in request.entries], self._centre.id)
+        batches = _batches([entry for request in group for entry in request.entries])
         batches = self._sealable(batches, group)
         sequences = dict(self._sequences)
         envelopes = await self._centre.work(lambda: [self._seal(batch, sequences) for batch in batches])
@@ -257,10 +297,10 @@ class Outbox:
             return []
         leaves = [self._leaf(new) for new in envelopes]
         idempotent = [
-            Idempotent(entry.submission.key, entry.digest, entry.id, entry.admission.recipients)
+            Idempotent(entry.key, entry.digest, entry.id, entry.recipients)
             for batch in batches
             for entry in batch.entries
-            if entry.submission.key is not None
+            if entry.key is not None
         ]
 
         def store(connection: Connection) -> None:
@@ -302,7 +342,7 @@ class Outbox:
         sealed: Sealed = centre.sealer.seal(
             "batch",
             lane,
-            [Draft(entry.id, entry.submission.raw, entry.deadline) for entry in batch.entries],
+            [Draft(entry.id, entry.raw, entry.deadline) for entry in batch.entries],
             addressees,
             epoch=centre.store.epoch,
             directory=centre.directory.version,
@@ -317,34 +357,33 @@ class Outbox:
         return self._centre.audit.leaf(AuditStep.SUBMITTED, new.created_at, envelope=core.id, commitments=commitments)
 
 
-def _batches(entries: Sequence[_Entry], origin: str) -> list[_Batch]:
+def _batches(entries: Sequence[_Entry]) -> list[_Batch]:
     """Cut entries into batches of one recipient list, lane and route, most urgent first, each in order of arrival."""
     open_: dict[_Route, _Batch] = {}
     batches: list[_Batch] = []
     for entry in entries:
-        route = _route(entry)
-        keys = _keys(route, entry, origin)
-        batch = open_.get(route)
-        if batch is None or not batch.fits(entry, keys):
-            batch = open_[route] = _Batch(route, [], {})
+        batch = open_.get(entry.path.route)
+        if batch is None or not batch.fits(entry):
+            batch = open_[entry.path.route] = _Batch(entry.path.route, [], {})
             batches.append(batch)
-        batch.entries.append(entry)
-        batch.keys.update(dict.fromkeys(keys))
-        batch.size += len(entry.submission.raw)
+        batch.add(entry)
     return sorted(batches, key=lambda batch: precedence_rank(batch.route.precedence))
 
 
-def _route(entry: _Entry) -> _Route:
-    message, admission = entry.submission.message, entry.admission
-    pairs = len(message.crime_types) * len(message.regions)
-    return _Route(admission.recipients, message.status, message.precedence, admission.intel and pairs <= MAX_KEYS)
+def _path(origin: str, admission: Admission, message: Message) -> _Path:
+    return _path_of(origin, admission, message.status, message.precedence, message.regions, message.crime_types)
 
 
-def _keys(route: _Route, entry: _Entry, origin: str) -> list[str]:
-    message = entry.submission.message
-    if route.intel:
-        return topology.intel_keys(origin, route.status, route.precedence, message.regions, message.crime_types)
-    return [topology.direct_key(origin, recipient, route.status, route.precedence) for recipient in route.recipients]
+@lru_cache(maxsize=4096)
+def _path_of(
+    origin: str, admission: Admission, status: str, precedence: str, regions: tuple[str, ...], crime_types: tuple[str, ...]
+) -> _Path:
+    recipients, intel = admission.recipients, admission.intel and len(crime_types) * len(regions) <= MAX_KEYS
+    if intel:
+        keys = topology.intel_keys(origin, status, precedence, regions, crime_types)
+    else:
+        keys = [topology.direct_key(origin, recipient, status, precedence) for recipient in recipients]
+    return _Path(_Route(recipients, status, precedence, intel), tuple(keys))
 
 
 def _again(earlier: Idempotent, digest: bytes) -> Outcome:

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from relay import envelope as wire
 from relay.directory import Directory, Key, Member
 from relay.envelope import Core, Envelope, EnvelopeType, Item, Recipient
-from relay.errors import CannotOpen, NotAuthentic, NotForUs, Rejected
+from relay.errors import CannotOpen, NotAuthentic, Rejected
 from relay.keys import CONTENT_KEY_BYTES, RecipientKey, SealingAlgorithm, SealingKey, SigningKey, VerifyKey
 
 WRAP_PREFIX = b"intercentre-relay/1 wrap\0"
@@ -146,8 +146,7 @@ def verify(envelope: Envelope, me: str, network: str, directory: Directory, now:
     core = envelope.core
     if core.network != network:
         raise NotAuthentic("other-network", "The envelope belongs to another network.")
-    if core.recipient(me) is None:
-        raise NotForUs("not-addressed", f"Envelope {core.id} does not name {me}.")
+    core.recipient(me)
     sender, key = _signing_key(core, directory, now)
     if not _is_signed(envelope, key):
         raise NotAuthentic("bad-signature", f"An envelope claims to be from {core.origin}, but its signature is wrong.")
@@ -160,8 +159,6 @@ def unseal(envelope: Envelope, me: str, keys: Mapping[str, SealingKey]) -> Opene
     """Return the contents of a verified envelope; raise ``CannotOpen`` when no key of ours unwraps it."""
     core = envelope.core
     recipient = core.recipient(me)
-    if recipient is None:
-        raise NotForUs("not-addressed", f"Envelope {core.id} does not name {me}.")
     index = core.to.index(recipient)
     key = keys.get(recipient.key)
     info = _wrap_info(hashlib.sha256(envelope.core_bytes).digest(), recipient)

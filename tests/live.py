@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -48,6 +49,7 @@ class Live:
         self.nodes: dict[str, Node] = {}
         self._broker = broker
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._sequence = itertools.count(1, 64)
 
     def __getitem__(self, centre: str) -> Node:
         """Return a running node."""
@@ -111,12 +113,12 @@ class Live:
         origin: str,
         recipients: list[str],
         contents: list[bytes],
-        first: int,
+        first: int | None = None,
         lane: str = LANE,
         ids: list[str] | None = None,
     ) -> Sealed:
         """Seal a batch as a node of ``origin`` could, without its outbox or its policy, in an epoch of its own."""
-        centre = self.nodes[origin].centre
+        centre, first = self.nodes[origin].centre, first or next(self._sequence)
         return centre.sealer.seal(
             "batch",
             lane,

@@ -165,10 +165,10 @@ async def test_a_centre_can_not_say_what_it_is_not_entitled_to(live: Live) -> No
 
 async def test_what_is_not_authentic_is_counted_and_holds_up_nothing(live: Live) -> None:
     """A flipped bit, junk, and an envelope in another's name leave a sample and no receipt; the next message arrives."""
-    sealed = live.seal(A, [B], [message()], 900).raw
+    sealed = live.seal(A, [B], [message()]).raw
     flipped = bytearray(sealed)
     flipped[-1] ^= 1
-    forged = live.seal(D, [B], [message()], 900).raw.replace(b'"origin":"PATHD"', b'"origin":"PATHA"')
+    forged = live.seal(D, [B], [message()]).raw.replace(b'"origin":"PATHD"', b'"origin":"PATHA"')
     before = len(await live[B].centre.store.read(incoming.samples))
     for raw in (bytes(flipped), b"junk", forged):
         await live.inject(A, B, raw)
@@ -182,7 +182,7 @@ async def test_an_envelope_that_does_not_name_its_receiver_is_dropped_and_counte
     """B drops what is sealed for C alone, keeps no sample of it, and takes the next message."""
     dropped = live[B].centre.metrics.dropped.labels("not-addressed")
     before, samples = dropped._value.get(), await live[B].centre.store.read(incoming.samples)
-    await live.inject(A, B, live.seal(A, [C], [message()], 901).raw)
+    await live.inject(A, B, live.seal(A, [C], [message()]).raw)
     stored = await live.submit(A, message(to=[B]))
     assert [given.id for given in await live.take(B)] == [stored.id]
     assert dropped._value.get() == before + 1
@@ -209,8 +209,9 @@ async def test_an_authentic_message_that_may_not_be_sent_is_quarantined_and_answ
     before = await centre.store.read(incoming.quarantined)
     rejected = centre.metrics.rejected.labels(origin, code)
     counted = rejected._value.get()
-    sealed = live.seal(origin, [B], [content, message()], 1)
+    sealed = live.seal(origin, [B], [content, message()])
     sealed_core = sealed.envelope.core
+    first = sealed_core.to[0].first
     await live.inject(origin, B, sealed.raw)
 
     async def kept() -> bool:
@@ -221,7 +222,7 @@ async def test_an_authentic_message_that_may_not_be_sent_is_quarantined_and_answ
     assert sealed_core.messages[0].id not in given
     assert rejected._value.get() == counted + (2 if origin == D else 1)
     assert (sealed_core.messages[1].id in given) == (origin == A)
-    said = await centre.store.read(lambda c: incoming.receipts(c, origin, 1, sealed_core.lane, [(1, 1)], 64))
+    said = await centre.store.read(lambda c: incoming.receipts(c, origin, 1, sealed_core.lane, [(first, first)], 64))
     assert said
 
 

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from relay.envelope import new_id
 from relay.rabbit import PrivateBroker
+from relay.store import Connection, incoming
 from tests.live import LANE, Live, eventually, message, private_network
 
 A, B = CENTRES = ("REPA", "REPB")
@@ -61,7 +63,7 @@ async def test_a_lost_receipt_is_sent_again(live: Live) -> None:
 
 async def test_a_copy_has_no_effect_and_gets_the_same_receipt(live: Live) -> None:
     """An envelope that arrives five times is handed over once."""
-    sealed = live.seal(A, [B], [message(case_number="COPY")], 1)
+    sealed = live.seal(A, [B], [message(case_number="COPY")])
     for _ in range(5):
         await live.inject(A, B, sealed.raw)
     duplicates = live[B].centre.metrics.duplicates.labels(A)
@@ -70,16 +72,42 @@ async def test_a_copy_has_no_effect_and_gets_the_same_receipt(live: Live) -> Non
     assert [one.id for one in given] == [sealed.envelope.core.messages[0].id]
 
 
-async def test_a_contradiction_is_kept_and_changes_nothing(live: Live) -> None:
-    """The same message id with another content is a fork: the first stays in force, the second is kept as evidence."""
-    first = live.seal(A, [B], [message(case_number="FORK-1")], 50)
-    fork = live.seal(A, [B], [message(case_number="FORK-2")], 50, ids=[first.envelope.core.messages[0].id])
+@pytest.mark.parametrize("same", ["id", "sequence", "envelope"])
+async def test_a_contradiction_is_kept_and_changes_nothing(live: Live, same: str) -> None:
+    """Another content under a known id, sequence or envelope id is a fork: the first stays, the second is kept as evidence."""
+    first = live.seal(A, [B], [message(case_number="FORK-1")])
+    core = first.envelope.core
+    ids = [core.messages[0].id] if same == "id" else None
+    with pytest.MonkeyPatch.context() as patch:
+        if same == "envelope":
+            made = iter([new_id(A), core.id])
+            patch.setattr("relay.envelope.new_id", lambda _: next(made))
+            ids = [next(made)]
+        fork = live.seal(A, [B], [message(case_number="FORK-2")], core.to[0].first if same == "sequence" else None, ids=ids)
     forks = live[B].centre.metrics.forks.labels(A)
     before = forks._value.get()
     await live.inject(A, B, first.raw)
     await live.inject(A, B, fork.raw)
     await eventually(lambda: forks._value.get() == before + 1)
     assert [b"FORK-1" in given.raw for given in await live.take(B, wait=2)] == [True]
+    assert ("fork", core.origin) in {(code, A) for code, _ in await live[B].centre.store.read(incoming.samples)}
+
+
+async def test_an_envelope_that_makes_the_node_fail_is_set_aside(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of our own in one envelope of a group is counted with a sample; its neighbours arrive and the node lives."""
+    bad = live.seal(A, [B], [message(case_number="POISON")])
+    take = incoming.take
+
+    def fails(connection: Connection, arrival: incoming.Arrival, at: int) -> incoming.Taken:
+        if arrival.envelope.core.id == bad.envelope.core.id:
+            raise ZeroDivisionError
+        return take(connection, arrival, at)
+
+    monkeypatch.setattr(incoming, "take", fails)
+    await live.inject(A, B, bad.raw)
+    stored = await live.submit(A, message(case_number="NEIGHBOUR"))
+    assert [given.id for given in await live.take(B)] == [stored.id]
+    assert "poison" in {code for code, _ in await live[B].centre.store.read(incoming.samples)}
 
 
 async def test_what_was_promised_survives_the_end_of_the_node(live: Live) -> None:

@@ -146,8 +146,15 @@ class Writer:
         except RelayError as error:
             return [(future, error) for _, future in group]
         except Exception as error:  # whatever went wrong, the callers learn it and the thread lives
-            trouble = _store_trouble(error) if isinstance(error, exc.DatabaseError) else error
+            trouble = _store_trouble(error) if _is_trouble(error) else error
             return [(future, trouble) for _, future in group]
+
+
+def _is_trouble(error: Exception) -> bool:
+    """Return whether the database itself failed, so that the same job may succeed later; a broken rule of a table never will."""
+    return isinstance(error, exc.DatabaseError) and not isinstance(
+        error, exc.IntegrityError | exc.ProgrammingError | exc.DataError
+    )
 
 
 def _attempt(connection: Connection, job: Job, *, alone: bool) -> Any:

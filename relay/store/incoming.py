@@ -36,6 +36,9 @@ _ADD_CLOSED = insert(INBOX_CLOSED)
 _KNOWN = select(INBOX_MESSAGE.c.id, INBOX_MESSAGE.c.envelope, INBOX_MESSAGE.c.position).where(
     INBOX_MESSAGE.c.origin == bindparam("of_origin"), INBOX_MESSAGE.c.id.in_(bindparam("ids", expanding=True))
 )
+_ENVELOPE_KNOWN = select(INBOX_ENVELOPE.c.n).where(
+    INBOX_ENVELOPE.c.origin == bindparam("of_origin"), INBOX_ENVELOPE.c.id == bindparam("of_id")
+)
 _ADD_ENVELOPE = insert(INBOX_ENVELOPE)
 _ADD_MESSAGES = insert(INBOX_MESSAGE)
 _ADD_RECEIPT = insert(RECEIPT_OUT)
@@ -44,9 +47,10 @@ _ADD_RANGES = insert(RECEIPT_RANGE)
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """An opened envelope to take in; ``verdicts`` holds per message the code of its refusal, or None."""
+    """An opened envelope to take in: the sequence of its first message here, and per message the code of its refusal, or None."""
 
     envelope: Envelope
+    first: int
     content_key: bytes
     rank: int
     verdicts: tuple[str | None, ...]
@@ -95,17 +99,24 @@ class Range:
     last: int
 
 
-def take(connection: Connection, arrival: Arrival, at: int, me: str) -> Taken:
-    """Store what is new of an arrival and close its sequences; a copy of what is known changes nothing."""
+def take(connection: Connection, arrival: Arrival, at: int) -> Taken:
+    """Store what is new of an arrival and close its sequences; a copy of what is known changes nothing.
+
+    What contradicts something known is a fork and is not stored: a known id with another commitment, a new id under a sequence
+    that is closed, a new message in an envelope whose id is known.
+    """
     core = arrival.envelope.core
     known = _known(connection, core.origin, [item.id for item in core.messages])
     forked = _forked(connection, arrival.envelope, known)
-    fresh = [position for position, item in enumerate(core.messages) if item.id not in known]
+    new = [position for position, item in enumerate(core.messages) if item.id not in known]
+    first = arrival.first
+    taken = close(connection, core.origin, Range(core.epoch, core.lane, first, first + len(core.messages) - 1))
+    if new and _is_known(connection, core.origin, core.id):
+        taken = [(first, first + len(core.messages) - 1)]
+    fresh = [position for position in new if not any(low <= first + position <= high for low, high in taken)]
+    forked += [position for position in new if position not in fresh]
     if fresh:
-        _insert(connection, arrival, fresh, at, me)
-    recipient = core.recipient(me)
-    if recipient is not None:
-        close(connection, core.origin, Range(core.epoch, core.lane, recipient.first, recipient.last))
+        _insert(connection, arrival, fresh, at)
     rejected = {position: code for position in fresh if (code := arrival.verdicts[position]) is not None}
     return Taken(
         accepted=tuple(position for position in fresh if position not in rejected),
@@ -115,19 +126,21 @@ def take(connection: Connection, arrival: Arrival, at: int, me: str) -> Taken:
     )
 
 
-def close(connection: Connection, origin: str, closed: Range) -> None:
-    """Note these sequences as judged, merging them with their neighbours."""
+def close(connection: Connection, origin: str, closed: Range) -> list[tuple[int, int]]:
+    """Note sequences as judged, merging them with their neighbours; return the ranges near them that were closed before."""
     lane = {"origin": origin, "epoch": closed.epoch, "lane": closed.lane}
     near = {"of_origin": origin, "of_epoch": closed.epoch, "of_lane": closed.lane}
     near |= {"after": closed.last + 1, "before": closed.first - 1}
     rows = connection.execute(_TOUCHING, near).all()
-    if any(row.first <= closed.first and row.last >= closed.last for row in rows):
-        return
+    before = [(row.first, row.last) for row in rows]
+    if any(first <= closed.first and last >= closed.last for first, last in before):
+        return before
     if rows:
         connection.execute(_DROP_TOUCHING, near)
     first = min([closed.first, *(row.first for row in rows)])
     last = max([closed.last, *(row.last for row in rows)])
     connection.execute(_ADD_CLOSED, {**lane, "first": first, "last": last})
+    return before
 
 
 def held(connection: Connection, origin: str, epoch: int, lane: str) -> list[tuple[int, int]]:
@@ -268,6 +281,10 @@ def _place(row: Any, envelope: Any, sent: list[str]) -> Place:
     )
 
 
+def _is_known(connection: Connection, origin: str, envelope: str) -> bool:
+    return connection.execute(_ENVELOPE_KNOWN, {"of_origin": origin, "of_id": envelope}).scalar() is not None
+
+
 def _known(connection: Connection, origin: str, ids: Sequence[str]) -> dict[str, Any]:
     rows = connection.execute(_KNOWN, {"of_origin": origin, "ids": list(ids)})
     return {row.id: row for row in rows}
@@ -286,15 +303,14 @@ def _forked(connection: Connection, envelope: Envelope, known: dict[str, Any]) -
     ]
 
 
-def _insert(connection: Connection, arrival: Arrival, fresh: Sequence[int], at: int, me: str) -> None:
+def _insert(connection: Connection, arrival: Arrival, fresh: Sequence[int], at: int) -> None:
     core = arrival.envelope.core
-    recipient = core.recipient(me)
     values = {
         "origin": core.origin,
         "id": core.id,
         "epoch": core.epoch,
         "lane": core.lane,
-        "first": recipient.first if recipient else 0,
+        "first": arrival.first,
         "header": arrival.envelope.header,
         "body": arrival.envelope.body,
         "content_key": arrival.content_key,
