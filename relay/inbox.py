@@ -125,9 +125,7 @@ class Inbox:
         centre = self._centre
         opened: Opened | None = None
         try:
-            if delivery.routing_key.startswith(f"{centre.id}."):
-                raise NotForUs("own-echo", "The envelope is this centre's own.")
-            envelope = wire.parse(delivery.raw)
+            envelope = self._parse(delivery)
             now = from_ms(centre.now())
             seal.verify(envelope, centre.id, centre.settings.network, centre.directory, now)
             opened = Opened(envelope, b"", ())
@@ -138,6 +136,11 @@ class Inbox:
             return Judged(delivery, opened, error=error)
         except Exception as error:  # a fault of ours must not end the node, or it would end it again after each restart
             return Judged(delivery, error=_poison(error))
+
+    def _parse(self, delivery: Delivery) -> Envelope:
+        if delivery.routing_key.startswith(f"{self._centre.id}."):
+            raise NotForUs("own-echo", "The envelope is this centre's own.")
+        return wire.parse(delivery.raw)
 
     def _verdict(self, envelope: Envelope, content: bytes | Rejected) -> Rejected | None:
         """Return why a message of an authentic envelope is refused, or None."""

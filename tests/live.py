@@ -27,7 +27,7 @@ from relay.network import Network, load_network, write_network
 from relay.node import Node, open_node
 from relay.outbox import Stored, Submission
 from relay.rabbit import Management, PrivateBroker
-from relay.seal import Addressee, Draft, Sealed
+from relay.seal import Addressee, Draft, Sealed, Sealer
 from relay.settings import load
 from relay.store import outgoing
 
@@ -116,10 +116,12 @@ class Live:
         first: int | None = None,
         lane: str = LANE,
         ids: list[str] | None = None,
+        signer: str | None = None,
     ) -> Sealed:
         """Seal a batch as a node of ``origin`` could, without its outbox or its policy, in an epoch of its own."""
         centre, first = self.nodes[origin].centre, first or next(self._sequence)
-        return centre.sealer.seal(
+        sealer = centre.sealer if signer is None else Sealer(origin, self.network.id, self.signing_key(signer))
+        return sealer.seal(
             "batch",
             lane,
             [
@@ -131,6 +133,10 @@ class Live:
             directory=centre.directory.version,
             now=centre.now(),
         )
+
+    def signing_key(self, centre: str) -> SigningKey:
+        """Return a centre's private signing key."""
+        return SigningKey.load(self.network.centre(centre) / "keys" / "signing.pem")
 
     async def inject(self, origin: str, recipient: str, raw: bytes, lane: str = LANE) -> None:
         """Publish bytes on a centre's own exchange, as whoever has its account could."""

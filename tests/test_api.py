@@ -150,7 +150,7 @@ def problem(answer: httpx2.Response, status: int, code: str) -> dict[str, Any]:
 
 
 async def test_a_message_goes_from_a_centres_system_to_anothers_and_its_sender_sees_every_step(ask: Ask) -> None:
-    """Submitted in the west, taken byte for byte in the east, acknowledged there, seen in the west as delivered with its history."""
+    """Submitted, taken byte for byte elsewhere, acknowledged there, and seen as delivered with its history."""
     raw = alert(text="Two  spaces and\ttabs stay, and so does   the order of keys.")
     answer = await ask("WEST").post("/v1/messages", content=raw)
     assert answer.status_code == 202

@@ -168,7 +168,7 @@ async def test_what_is_not_authentic_is_counted_and_holds_up_nothing(live: Live)
     sealed = live.seal(A, [B], [message()]).raw
     flipped = bytearray(sealed)
     flipped[-1] ^= 1
-    forged = live.seal(D, [B], [message()]).raw.replace(b'"origin":"PATHD"', b'"origin":"PATHA"')
+    forged = live.seal(A, [B], [message()], signer=D).raw
     before = len(await live[B].centre.store.read(incoming.samples))
     for raw in (bytes(flipped), b"junk", forged):
         await live.inject(A, B, raw)
