@@ -234,6 +234,7 @@ async def _serve(stage: _Stage) -> None:
 
 
 def _tell(stage: _Stage, options: Options, outcome: Reconciliation) -> None:
+    stage.show.end()
     if not options.json:
         Console().print(verdict(outcome, stage.seconds, stage.first))
         return

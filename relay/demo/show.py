@@ -12,6 +12,8 @@ from rich.table import Table
 from relay.demo.reconcile import Reconciliation
 from relay.demo.system import Tally
 
+PAUSE_SECONDS = 2.0
+
 
 @dataclass(slots=True)
 class Row:
@@ -25,21 +27,19 @@ class Row:
 
 
 class Show:
-    """The live table; silent when ``quiet``."""
+    """The live table on a terminal, a line every few seconds elsewhere, nothing when ``quiet``."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._console = Console(stderr=True, quiet=quiet)
-        self._live = Live(console=self._console, refresh_per_second=4, transient=False)
-        self._quiet = quiet
+        self._live = Live(console=self._console, refresh_per_second=4)
+        self._on_terminal = self._console.is_terminal and not quiet
+        self._said = 0.0
 
     def __enter__(self) -> Show:
-        if not self._quiet:
-            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._quiet:
-            self._live.stop()
+        self.end()
 
     def say(self, sentence: str) -> None:
         """Print a sentence above the table."""
@@ -47,27 +47,50 @@ class Show:
 
     def fail(self, sentence: str) -> None:
         """Print why the demonstration can't go on, however quiet it is."""
+        self.end()
         Console(stderr=True).print(sentence, highlight=False)
 
     def update(self, rows: Mapping[str, Row], seconds: float) -> None:
         """Show where everything stands."""
-        table = Table(title=f"Inter-centre relay, {seconds:.0f} s", title_justify="left")
-        for column in ("centre", "name", "node"):
-            table.add_column(column)
-        for column in ("submitted", "to receive", "taken", "waiting"):
-            table.add_column(column, justify="right")
-        for row in rows.values():
-            waiting = max(row.due - row.tally.taken, 0)
-            numbers = (row.tally.submitted, row.due, row.tally.taken, waiting)
-            table.add_row(row.centre, row.name, row.state, *(f"{number:,}" for number in numbers))
-        self._live.update(table)
+        if self._on_terminal:
+            self._live.start()
+            self._live.update(_table(rows, seconds))
+        elif seconds - self._said >= PAUSE_SECONDS:
+            self._said = seconds
+            self.say(_line(rows, seconds))
+
+    def end(self) -> None:
+        """Leave the table as it stands."""
+        if self._on_terminal:
+            self._live.stop()
+
+
+def _line(rows: Mapping[str, Row], seconds: float) -> str:
+    submitted = sum(row.tally.submitted for row in rows.values())
+    taken, due = sum(row.tally.taken for row in rows.values()), sum(row.due for row in rows.values())
+    states = ", ".join(f"{row.centre} {row.state}" for row in rows.values())
+    return f"{seconds:4.0f} s  {submitted:,} submitted, {taken:,} of {due:,} taken; {states}"
+
+
+def _table(rows: Mapping[str, Row], seconds: float) -> Table:
+    table = Table(title=f"Inter-centre relay, {seconds:.0f} s", title_justify="left")
+    table.add_column("centre", no_wrap=True)
+    table.add_column("name", no_wrap=True, overflow="ellipsis", max_width=28)
+    table.add_column("node", no_wrap=True)
+    for column in ("submitted", "to receive", "taken", "waiting"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows.values():
+        waiting = max(row.due - row.tally.taken, 0)
+        numbers = (row.tally.submitted, row.due, row.tally.taken, waiting)
+        table.add_row(row.centre, row.name, row.state, *(f"{number:,}" for number in numbers))
+    return table
 
 
 def verdict(outcome: Reconciliation, seconds: float, first: float | None) -> Table:
     """Return the reconciliation as a table."""
-    table = Table(title="Reconciled from what each centre's own system took", title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
+    table = Table(show_header=True)
+    table.add_column("from what each centre's own system took", no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True)
     table.add_row("messages submitted", f"{outcome.submitted:,}")
     table.add_row("deliveries promised", f"{outcome.expected:,}")
     table.add_row("delivered", f"{outcome.delivered:,}")
