@@ -103,16 +103,22 @@ def run(at: Stage, rounds: int = ROUNDS) -> dict[str, list[Latency]]:
     return results
 
 
+_AGAINST = {"relay": "plain", "flash beside a backlog": "flash alone"}
+
+
+def ratios(results: dict[str, list[Latency]], path: str) -> tuple[float, float]:
+    """Return a path's p50 and p99 over those of what it is compared with, in the same rounds."""
+    pairs = list(zip(results[path], results[_AGAINST[path]], strict=True))
+    return median(one.p50 / other.p50 for one, other in pairs), median(one.p99 / other.p99 for one, other in pairs)
+
+
 def table(results: dict[str, list[Latency]]) -> list[str]:
     """Return the medians as lines of a Markdown table, each path against the one it is to be compared with."""
     lines = ["| path | p50 ms | p99 ms | p50 ratio | p99 ratio | against |", "|---|---|---|---|---|---|"]
-    against = {"relay": "plain", "flash beside a backlog": "flash alone"}
     for path, rounds in results.items():
         cells = [path, f"{median(one.p50 for one in rounds):.1f}", f"{median(one.p99 for one in rounds):.1f}"]
-        base = results[against.get(path, path)]
-        cells.append(f"{median(one.p50 / other.p50 for one, other in zip(rounds, base, strict=True)):.2f}")
-        cells.append(f"{median(one.p99 / other.p99 for one, other in zip(rounds, base, strict=True)):.2f}")
-        lines.append("| " + " | ".join([*cells, against.get(path, "")]) + " |")
+        compared = [f"{ratio:.2f}" for ratio in ratios(results, path)] if path in _AGAINST else ["", ""]
+        lines.append("| " + " | ".join([*cells, *compared, _AGAINST.get(path, "")]) + " |")
     return lines
 
 

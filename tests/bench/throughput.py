@@ -15,20 +15,21 @@ from statistics import median
 from tests.bench import http
 from tests.bench.material import messages
 from tests.bench.stage import Pair, Stage, stage
-from tests.bench.workers import cpu
+from tests.bench.workers import MACHINE, cpu
 
 ROUNDS = 5
 WARM_UP = 500
 PLAIN_WAITING = 128  # tuned: the best of 16 to 512
-WAITING = 1024
+WAITING = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One run of one path: messages a second, and CPU microseconds a message of each part."""
+    """One run of one path: messages a second, CPU microseconds a message of each part, and the machine's share others had."""
 
     rate: float
     cpu: dict[str, float]
+    others: float
 
     @property
     def total(self) -> float:
@@ -106,7 +107,9 @@ def _parts(at: Stage, pair: Pair) -> dict[str, int | None]:
 
 
 def _round(count: int, seconds: float, used: dict[str, float]) -> Round:
-    return Round(count / seconds, {part: 1e6 * spent / count for part, spent in used.items()})
+    machine = used.pop(MACHINE)
+    others = (machine - sum(used.values())) / seconds / (os.cpu_count() or 1)
+    return Round(count / seconds, {part: 1e6 * spent / count for part, spent in used.items()}, max(others, 0.0))
 
 
 def run(at: Stage, rounds: int = ROUNDS, paths: Sequence[str] = tuple(PATHS)) -> dict[str, list[Round]]:
@@ -118,20 +121,39 @@ def run(at: Stage, rounds: int = ROUNDS, paths: Sequence[str] = tuple(PATHS)) ->
     return results
 
 
+def ratios(results: dict[str, list[Round]], path: str) -> list[float]:
+    """Return, per round, a path's throughput over plain FastStream's in the same round."""
+    return [one.rate / other.rate for one, other in zip(results[path], results["plain"], strict=True)]
+
+
+def ratio(results: dict[str, list[Round]], path: str) -> float:
+    """Return a path's throughput over plain FastStream's."""
+    return median(ratios(results, path))
+
+
 def table(results: dict[str, list[Round]]) -> list[str]:
     """Return the medians as lines of a Markdown table."""
     lines = [
-        "| path | msg/s | x FastStream | CPU µs/message: sender | receiver | broker | all | CPU x FastStream |",
-        "|---|---|---|---|---|---|---|---|",
+        "| path | msg/s | / FastStream | CPU µs a message: sender | receiver | broker | client | all | FastStream's / all |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    base = results.get("plain", [])
     for path, rounds in results.items():
-        parts = [median(one.cpu[part] for one in rounds) for part in ("sender", "receiver", "broker")]
-        ratios = [median(one.rate / other.rate for one, other in zip(rounds, base, strict=True))] if base else []
-        costs = [median(one.total / other.total for one, other in zip(rounds, base, strict=True))] if base else []
-        cells = [path, f"{median(one.rate for one in rounds):,.0f}", *(f"{ratio:.2f}" for ratio in ratios)]
-        cells += [*(f"{part:.0f}" for part in parts), f"{median(one.total for one in rounds):.0f}"]
-        lines.append("| " + " | ".join(cells + [f"{cost:.2f}" for cost in costs]) + " |")
+        all_ = median(one.total for one in rounds)
+        times = costs = ""
+        if "plain" in results:
+            compared = ratios(results, path)
+            times = f"{median(compared):.2f} ({min(compared):.2f} to {max(compared):.2f})"
+            costs = f"{median(other.total / one.total for one, other in zip(rounds, results['plain'], strict=True)):.2f}"
+        parts = [median(one.cpu.get(part, 0.0) for one in rounds) for part in ("sender", "receiver", "broker", "client")]
+        cells = [
+            path,
+            f"{median(one.rate for one in rounds):,.0f}",
+            times,
+            *(f"{part:.0f}" for part in parts),
+            f"{all_:.0f}",
+            costs,
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 

@@ -15,6 +15,7 @@ from typing import Any, TextIO, cast
 import psutil  # type: ignore[import-untyped]
 
 Said = dict[str, Any]
+MACHINE = "machine"
 
 
 class Worker:
@@ -85,7 +86,13 @@ def cpu_seconds(pids: Iterable[int | None]) -> float:
 
 @contextmanager
 def cpu(parts: dict[str, int | None], used: dict[str, float]) -> Iterator[None]:
-    """Write into ``used`` how many CPU seconds each part uses meanwhile."""
-    before = {name: cpu_seconds([pid]) for name, pid in parts.items()}
+    """Write into ``used`` how many CPU seconds each part uses meanwhile, and the whole machine."""
+    before = {name: cpu_seconds([pid]) for name, pid in parts.items()} | {MACHINE: _busy_seconds()}
     yield
-    used.update({name: cpu_seconds([pid]) - before[name] for name, pid in parts.items()})
+    after = {name: cpu_seconds([pid]) for name, pid in parts.items()} | {MACHINE: _busy_seconds()}
+    used.update({name: after[name] - before[name] for name in after})
+
+
+def _busy_seconds() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0))
