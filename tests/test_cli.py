@@ -65,7 +65,13 @@ def end(process: subprocess.Popen[str], seconds: float = 10) -> Said:
     return Said(process.returncode, out, err)
 
 
-def until(holds: Callable[[], bool], seconds: float = 20) -> None:
+def first_line(process: subprocess.Popen[str]) -> str:
+    """Wait for the first line that a process writes."""
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def until(holds: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until something holds."""
     limit = time.monotonic() + seconds
     while not holds():
@@ -86,8 +92,8 @@ def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     network = load_network(folder)
     processes = [start("broker", "run", folder)]
     try:
-        assert processes[0].stdout is not None
-        assert network.broker.amqp in processes[0].stdout.readline()
+        said = first_line(processes[0])
+        assert network.broker.amqp in said, end(processes[0])
         processes += [start("node", "run", "--config", network.node_file(id_)) for id_ in ("AAA", "BBB")]
         for id_ in ("AAA", "BBB"):
             until(partial(fit, network.node_file(id_)))
