@@ -31,7 +31,7 @@ check: lint types imports ## Everything that judges the code without running it.
 lint: setup ## Style, unused dependencies.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/deptry relay
+	$(BIN)/deptry relay --optional-dependencies-dev-groups dev,bench
 
 types: setup ## Strict types.
 	$(BIN)/mypy

@@ -38,6 +38,7 @@ from relay.store.incoming import Arrival, Taken
 MAX_GROUP = 64
 MAX_GROUP_BYTES = 16 * 1024 * 1024
 SAMPLE_BYTES = 64 * 1024
+JUDGED_AT_ONCE_BYTES = 4 * 1024  # less work than to hand it to a thread and wait
 PAUSE_SECONDS = 1.0
 
 
@@ -93,7 +94,9 @@ class Inbox:
         while True:
             await self._arrived.wait()
             group = self._take_group()
-            judged = await self._centre.work(partial(self._judge_all, group))
+            judge = partial(self._judge_all, group)
+            few = sum(len(delivery.raw) for delivery in group) <= JUDGED_AT_ONCE_BYTES
+            judged = judge() if few else await self._centre.work(judge)
             await self._take_in(judged)
             await self._broker.ack(group)
             if not self._waiting:

@@ -79,6 +79,7 @@ def configure(style: str, level: str) -> None:
         cache_logger_on_first_use=True,
     )
     # Libraries speak through the standard library; what they have to say below a warning is not ours to repeat.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # it repeats as errors what the broker's supervisor says better
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
 
 

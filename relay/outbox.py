@@ -99,6 +99,7 @@ class _Request:
     entries: list[_Entry]
     done: asyncio.Future[None]
     failed: dict[str, RelayError] = field(default_factory=dict)
+    claimed: list[str] = field(default_factory=list)
 
     @property
     def rank(self) -> int:
@@ -147,17 +148,22 @@ class Outbox:
         if (trouble := self._full()) is not None:
             return [trouble] * len(submissions)
         request = _Request([], asyncio.get_running_loop().create_future())
-        claimed = await self._claim(request, {s.key for s in submissions if s.key is not None})
+        request.done.add_done_callback(partial(self._release, request))
         try:
-            known = await self._known(claimed)
+            await self._claim(request, {s.key for s in submissions if s.key is not None})
+            known = await self._known(request.claimed)
             prepared = [self._prepare(request, submission, known) for submission in submissions]
             del submissions  # the models need not wait for the commit
-            if request.entries:
-                self._waiting.append(request)
-                self._arrived.set()
-                await request.done
-        finally:
-            self._release(request, claimed)
+        except BaseException:
+            request.done.set_result(None)
+            raise
+        if request.entries:
+            self._waiting.append(request)
+            self._arrived.set()
+        else:
+            request.done.set_result(None)
+        # A caller that goes away leaves its messages to be committed and its keys claimed until they are.
+        await asyncio.shield(request.done)
         return [request.failed.get(one.id, one) if isinstance(one, Stored) else one for one in prepared]
 
     async def run(self) -> None:
@@ -204,23 +210,21 @@ class Outbox:
         states = Counter(statement.state for statement in body.statements)
         return partial(centre.log.info, Event.RECEIPT_TAKEN, peer=sender, envelope=opened.envelope.core.id, **states)
 
-    async def _claim(self, request: _Request, keys: set[str]) -> list[str]:
+    async def _claim(self, request: _Request, keys: set[str]) -> None:
         """Make idempotency keys this request's alone, waiting for requests that use them now.
 
         Keys are claimed in order, so that two requests never wait for each other.
         """
-        claimed = sorted(keys)
-        for key in claimed:
+        for key in sorted(keys):
             while key in self._claims:
                 await asyncio.wait([self._claims[key]])
             self._claims[key] = request.done
-        return claimed
+            request.claimed.append(key)
 
-    def _release(self, request: _Request, claimed: list[str]) -> None:
-        for key in claimed:
-            self._claims.pop(key, None)
-        if not request.done.done():
-            request.done.set_result(None)
+    def _release(self, request: _Request, done: asyncio.Future[None]) -> None:
+        done.exception()  # looked at, also when nobody waits for it any more
+        for key in request.claimed:
+            del self._claims[key]
 
     async def _known(self, keys: list[str]) -> dict[str, Idempotent]:
         if not keys:

@@ -21,6 +21,7 @@ from relay.store import Connection, outgoing
 from relay.store.outgoing import Due
 
 READ_AHEAD = 10_000
+READ_AT_ONCE = 2
 PAUSE_SECONDS = 1.0
 
 
@@ -32,6 +33,7 @@ class Pump:
         self._broker = broker
         self._due: list[tuple[int, int]] = []
         self._seen = 0
+        self._loaded: dict[int, Due] = {}
         self._room = asyncio.Semaphore(centre.settings.broker.publish_window)
         self._flying: set[asyncio.Task[None]] = set()
         self._confirmed: list[Due] = []
@@ -63,13 +65,20 @@ class Pump:
     async def _look(self) -> None:
         """Take up the envelopes that were stored since the last look."""
         while True:
-            found = await self._centre.store.read(lambda connection: outgoing.due(connection, self._seen, READ_AHEAD))
+            found = await self._centre.store.read(self._find)
             for rank, n in found:
                 heapq.heappush(self._due, (rank, n))
                 self._seen = max(self._seen, n)
             self._centre.metrics.unsent.set(self.waiting)
             if len(found) < READ_AHEAD:
                 return
+
+    def _find(self, connection: Connection) -> list[tuple[int, int]]:
+        """Find what was stored since the last look; a few are read at the same time, as they go out at once."""
+        found = outgoing.due(connection, self._seen, READ_AHEAD)
+        if len(found) <= READ_AT_ONCE:
+            self._loaded.update((n, due) for _, n in found if (due := outgoing.load(connection, n)))
+        return found
 
     async def _publish_due(self, group: asyncio.TaskGroup) -> None:
         """Publish until nothing is due, letting what is stored meanwhile take its place in the order."""
@@ -86,7 +95,7 @@ class Pump:
 
     async def _publish(self, rank: int, n: int) -> None:
         try:
-            due = await self._centre.store.read(lambda connection: outgoing.load(connection, n))
+            due = self._loaded.pop(n, None) or await self._centre.store.read(lambda connection: outgoing.load(connection, n))
             if due is not None:
                 await self._broker.publish(due.keys, due.raw)
                 self._confirmed.append(due)

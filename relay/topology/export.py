@@ -17,6 +17,7 @@ from typing import Any
 
 from relay.errors import Misconfigured
 from relay.topology.objects import (
+    ACCOUNT_TAG,
     Binding,
     Exchange,
     Permission,
@@ -68,8 +69,11 @@ def from_definitions(raw: Mapping[str, Any], *, vhost: str = "/") -> Topology:
     def of(group: str) -> list[dict[str, Any]]:
         return [item for item in raw.get(group, ()) if item.get("vhost", vhost) == vhost]
 
+    elsewhere = {item["user"] for item in raw.get("permissions", ())} - {item["user"] for item in of("permissions")}
+    users = (User(user["name"], _tags(user["tags"])) for user in of("users"))
     return Topology(
-        users=frozenset(User(user["name"], _tags(user["tags"])) for user in of("users")),
+        # Accounts belong to the whole broker; a centre's that has rights only in other virtual hosts is another network's.
+        users=frozenset(user for user in users if ACCOUNT_TAG not in user.tags or user.name not in elsewhere),
         permissions=frozenset(
             Permission(item["user"], item["configure"], item["write"], item["read"]) for item in of("permissions")
         ),
