@@ -59,7 +59,7 @@ def batched(at: Stage, count: int = 20_000) -> Round:
     return _relay(at, count)
 
 
-def single(at: Stage, count: int = 3000) -> Round:
+def single(at: Stage, count: int = 1500) -> Round:
     """Run the relay's full path with one message an envelope."""
     return _relay(at, count, cap=1)
 
@@ -82,7 +82,7 @@ def _send(at: Stage, pair: Pair, count: int, start: int) -> Round:
     return _round(count, sent["ended"] - sent["began"], used)
 
 
-def over_http(at: Stage, count: int = 20_000) -> Round:
+def over_http(at: Stage, count: int = 10_000) -> Round:
     """Run the relay from NDJSON over HTTP to pull and acknowledgement over HTTP."""
     load, used = messages(count), dict[str, float]()
     with at.relay(http=True) as pair, cpu({**_parts(at, pair), "client": os.getpid()}, used):
