@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from relay import messages
@@ -72,6 +77,37 @@ def test_the_same_seed_tells_the_same() -> None:
     """A run can be repeated: the messages depend on the seed and the centre alone."""
     assert traffic.tell("SIN", 50, 3, EVERYTHING) == traffic.tell("SIN", 50, 3, EVERYTHING)
     assert traffic.tell("SIN", 50, 3, EVERYTHING) != traffic.tell("SIN", 50, 4, EVERYTHING)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+def test_a_demonstration_that_is_ended_leaves_nothing_running(tmp_path: Path, ending: signal.Signals) -> None:
+    """Asked to end, or killed, the demonstration takes its nodes and its broker with it."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "relay", "demo", "--serve", "--json"], env=environment, stderr=subprocess.DEVNULL
+    )
+    wait_until(lambda: len(processes(tmp_path)) >= 8)  # six nodes, RabbitMQ and its port mapper
+    demo.send_signal(ending)
+    demo.wait(30)
+    wait_until(lambda: not processes(tmp_path))
+
+
+def processes(folder: Path) -> list[int]:
+    """Return the processes whose command line or environment names a folder."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(folder) in " ".join(process.cmdline()):
+                found.append(process.pid)
+    return found
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until a condition holds; fail when it does not in time."""
+    limit = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < limit
+        time.sleep(0.1)
 
 
 @pytest.mark.timeout(180)

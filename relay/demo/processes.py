@@ -6,17 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 STOP_SECONDS = 10
 
 
 class NodeProcess:
-    """A node as a process of its own; its log goes to a file."""
+    """A node as a process of its own; its log goes to a file, and its ``bond`` ends it should the demonstration be killed."""
 
-    def __init__(self, settings: Path, log: Path) -> None:
+    def __init__(self, settings: Path, log: Path, bond: Mapping[str, str]) -> None:
         self._command = [sys.executable, "-m", "relay", "node", "run", "--config", str(settings)]
         self._log = log
+        self._environment = {**os.environ, **bond, "RELAY_LOG__FORMAT": "json", "RELAY_BROKER__RECONNECT_SECONDS": "2"}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -26,11 +28,10 @@ class NodeProcess:
 
     def start(self) -> None:
         """Start the node; returns at once."""
-        environment = {**os.environ, "RELAY_LOG__FORMAT": "json", "RELAY_BROKER__RECONNECT_SECONDS": "2"}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 self._command,
-                env=environment,
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,6 +79,8 @@ class _Stage:
 def run(options: Options) -> int:
     """Run the demonstration; return the exit status: 0 when nothing was lost, duplicated or given to someone not entitled."""
     started = time.monotonic()
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)  # all ends lead through the clean-up below
     with tempfile.TemporaryDirectory(prefix="relay-demo-") as folder, Show(quiet=options.json) as show:
         network = write_network(Path(folder) / "network")
         show.say(f"Wrote a network of {len(network.directory.members)} centres; starting RabbitMQ and one node per centre.")
@@ -111,10 +114,12 @@ def _broker(network: Network) -> PrivateBroker:
 
 async def _play(stage: _Stage, options: Options, folder: Path, broker: PrivateBroker) -> Reconciliation | None:
     journals = {centre: folder / f"{centre}.jsonl" for centre in stage.network.directory.active}
-    _start(stage, journals, folder)
+    booting = asyncio.create_task(asyncio.to_thread(broker.start))
+    await asyncio.sleep(0.2)
+    # The nodes load while RabbitMQ boots; each connects by itself as soon as it answers.
+    _start(stage, journals, folder, broker.bond)
     try:
-        # The nodes load while RabbitMQ boots; each connects by itself as soon as it answers.
-        await asyncio.to_thread(broker.start)
+        await booting
         await _await_ready(stage)
         if options.serve:
             await _serve(stage)
@@ -129,12 +134,12 @@ async def _play(stage: _Stage, options: Options, folder: Path, broker: PrivateBr
     return outcome
 
 
-def _start(stage: _Stage, journals: dict[str, Path], folder: Path) -> None:
+def _start(stage: _Stage, journals: dict[str, Path], folder: Path, bond: Mapping[str, str]) -> None:
     """Start a node and a system for every centre."""
     network = stage.network
     for member in network.directory.active.values():
         centre = member.id
-        stage.nodes[centre] = NodeProcess(network.node_file(centre), folder / f"{centre}.log")
+        stage.nodes[centre] = NodeProcess(network.node_file(centre), folder / f"{centre}.log", bond)
         stage.nodes[centre].start()
         token = network.token(centre, "system")
         stage.systems[centre] = System(centre, network.listen(centre), token, Journal(journals[centre]))

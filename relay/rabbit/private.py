@@ -110,6 +110,11 @@ class PrivateBroker:
         """The id of the server process, or None when it does not run."""
         return self._server.pid if self._server and self.running else None
 
+    @property
+    def bond(self) -> dict[str, str]:
+        """Environment that ties a process to this broker: whoever has it ends with the broker, or with who started that."""
+        return {_MARK: self._mark}
+
     def url(self, user: str | None = None, password: str | None = None) -> str:
         """Return the AMQP address with an account: the administrator's unless another is given."""
         name, secret = user or self.admin, self.password if user is None else password or ""
