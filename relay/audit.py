@@ -32,7 +32,6 @@ class AuditStep(StrEnum):
     REJECTED = "rejected"
     TAKEN = "taken"
     REFUSED_ON_ARRIVAL = "refused-on-arrival"
-    HANDED_OUT = "handed-out"
     TAKEN_BY_SYSTEM = "taken-by-system"
     EXPIRED_ON_HANDOUT = "expired-on-handout"
 

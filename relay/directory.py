@@ -114,7 +114,6 @@ class Policy(_Record):
     """The rules every member's node applies."""
 
     suites: tuple[SealingAlgorithm, ...] = ("mlkem768-x25519", "x25519")
-    max_clock_skew_seconds: int = Field(default=300, ge=1)
     default_expiry_hours: int = Field(default=72, ge=1)
     max_expiry_hours: int = Field(default=24 * 30, ge=1)
 

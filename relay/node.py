@@ -82,7 +82,6 @@ class Node:
         handlers = {"receipt": self.outbox.take_receipt, "mark": self.marks.take_mark, "nack": self.marks.take_nack}
         self.inbox = Inbox(centre, self.broker, self.control, handlers)
         self._disk_free = shutil.disk_usage(settings.store.file.parent).free
-        self._store_trouble: StoreTrouble | None = None
         self._stopping = asyncio.Event()
 
     async def run(self, *surfaces: Surface) -> None:
@@ -119,8 +118,6 @@ class Node:
     def full(self) -> Busy | StoreTrouble | None:
         """Return why no message can be taken now, or None."""
         settings = self.centre.settings
-        if self._store_trouble is not None:
-            return self._store_trouble
         if self._disk_free < settings.store.disk_floor_bytes:
             sentence = f"Only {self._disk_free} bytes of disk are free, below the floor; nothing is taken until there are more."
             return StoreTrouble("disk-full", sentence)

@@ -38,7 +38,6 @@ from relay.store.outgoing import Idempotent, NewEnvelope
 MAX_GROUP = 1024
 MAX_BATCH_BYTES = 128 * 1024
 MAX_KEYS = 64
-EXERCISE_RANK = 9
 
 
 @dataclass(frozen=True, slots=True)
