@@ -63,7 +63,6 @@ def test_the_steps_keep_their_names() -> None:
         "rejected",
         "taken",
         "refused-on-arrival",
-        "handed-out",
         "taken-by-system",
         "expired-on-handout",
     } <= {str(step) for step in AuditStep}
