@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 from uuid import uuid4
@@ -24,6 +24,7 @@ from aio_pika.exceptions import (
     AMQPError,
     AuthenticationError,
     ChannelNotFoundEntity,
+    DeliveryError,
     ProbableAuthenticationError,
     PublishError,
 )
@@ -40,6 +41,7 @@ STEP_SECONDS = 10
 CLOSE_SECONDS = 2
 RECONNECT_FIRST = 0.25
 
+_FAILURES = (AMQPError, OSError, TimeoutError, RuntimeError)
 _REFUSED = (AuthenticationError, ProbableAuthenticationError)
 
 
@@ -97,19 +99,22 @@ class Broker:
                     attempts.attempt_number = 0
                     await self._lost.wait()
                     self._note(BrokerTrouble("broker-unreachable", "The connection to the broker was lost."))
-            except (AMQPError, OSError, TimeoutError, RuntimeError, BrokerTrouble) as error:
+            except (*_FAILURES, BrokerTrouble) as error:
                 self._note(_trouble(error, self._plan))
+            except asyncio.CancelledError:
+                if _asked_to_end():
+                    raise
+                self._note(BrokerTrouble("broker-unreachable", "The connection closed while it was made."))
             finally:
-                self.connected.clear()
-                self._exchange = None
+                self._lose(self._lost)
             attempts.attempt_number += 1
             await asyncio.sleep(pause(attempts))  # type: ignore[arg-type]  # it reads attempt_number alone
 
     async def publish(self, keys: Sequence[str], raw: bytes) -> None:
         """Publish an envelope under its routing keys; return after the broker's confirm."""
-        exchange = self._exchange
+        exchange, lost = self._exchange, self._lost
         if exchange is None:
-            raise self.trouble or BrokerTrouble("broker-unreachable", "The broker is not connected.")
+            raise BrokerTrouble("broker-unreachable", self.trouble.detail if self.trouble else "The broker is not connected.")
         message = aio_pika.Message(
             raw,
             headers={"CC": list(keys[1:])} if len(keys) > 1 else None,
@@ -121,14 +126,15 @@ class Broker:
                 await exchange.publish(message, keys[0], mandatory=True)
         except PublishError as error:
             raise BrokerTrouble("unroutable", f"The broker has no queue for {keys[0]}.") from error
-        except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
-            self._lost.set()
+        except DeliveryError as error:  # a full queue refused it: this envelope's trouble, the connection is well
+            raise BrokerTrouble("not-confirmed", f"The broker refused an envelope for {keys[0]}: a queue is full.") from error
+        except _FAILURES as error:
+            self._lose(lost)
             raise BrokerTrouble("not-confirmed", f"The broker did not confirm an envelope: {error!r}.") from error
         except asyncio.CancelledError:
-            # A frozen broker's closing connection surfaces as a cancellation nobody asked for.
-            if (task := asyncio.current_task()) is not None and task.cancelling():
+            if _asked_to_end():
                 raise
-            self._lost.set()
+            self._lose(lost)
             raise BrokerTrouble("not-confirmed", "The connection closed before the broker confirmed.") from None
 
     async def ack(self, deliveries: Iterable[Delivery]) -> None:
@@ -138,14 +144,14 @@ class Broker:
         """
         last = {id(delivery.message.channel): delivery for delivery in deliveries}
         for delivery in last.values():
-            with contextlib.suppress(AMQPError, OSError, TimeoutError, RuntimeError):
+            with _best_effort():
                 async with asyncio.timeout(STEP_SECONDS):
                     await delivery.message.ack(multiple=True)
 
     async def stop_consuming(self) -> None:
         """Ask for no further deliveries; what was handed over may still be acknowledged."""
         for channel, queue, tag in self._consuming:
-            with contextlib.suppress(AMQPError, OSError, TimeoutError, RuntimeError):
+            with _best_effort():
                 async with asyncio.timeout(STEP_SECONDS):
                     await (await channel.get_queue(queue, ensure=False)).cancel(tag)
         self._consuming = []
@@ -154,8 +160,8 @@ class Broker:
         self._lost = lost = asyncio.Event()
         self._consuming = []
         publishing = await self._open(stack, lost, "publish")
-        channel = await publishing.channel(publisher_confirms=True, on_return_raises=True)
-        channel.close_callbacks.add(lambda *_: lost.set())
+        channel = await _within(publishing.channel(publisher_confirms=True, on_return_raises=True))
+        channel.close_callbacks.add(lambda *_: self._lose(lost))
         exchange = await _within(channel.get_exchange(self._plan.exchange, ensure=True))
         consuming = await self._open(stack, lost, "consume")
         for lane, queue in self._plan.queues:
@@ -171,7 +177,7 @@ class Broker:
         properties: dict[str, FieldValue] = {"connection_name": f"{self._plan.exchange} {purpose}"}
         connection = await aio_pika.connect(url, timeout=CONNECT_SECONDS, client_properties=properties)
         stack.push_async_callback(_close, connection)
-        connection.close_callbacks.add(lambda *_: lost.set())
+        connection.close_callbacks.add(lambda *_: self._lose(lost))
         return connection
 
     async def _consume(
@@ -182,8 +188,8 @@ class Broker:
         deliver: Callable[[Delivery], None],
         lost: asyncio.Event,
     ) -> None:
-        channel = await connection.channel(publisher_confirms=False)
-        channel.close_callbacks.add(lambda *_: lost.set())
+        channel = await _within(connection.channel(publisher_confirms=False))
+        channel.close_callbacks.add(lambda *_: self._lose(lost))
         await _within(channel.set_qos(prefetch_count=self._plan.prefetch))
         queue = await _within(channel.get_queue(queue_name, ensure=True))
 
@@ -193,10 +199,35 @@ class Broker:
         tag = await _within(queue.consume(on_message))
         self._consuming.append((channel, queue_name, tag))
 
+    def _lose(self, lost: asyncio.Event) -> None:
+        """Give a connection up at once, so that nobody tries to publish on it any more; a later one stays."""
+        lost.set()
+        if lost is self._lost:
+            self.connected.clear()
+            self._exchange = None
+
     def _note(self, trouble: BrokerTrouble) -> None:
         event = Event.TOPOLOGY_MISSING if trouble.code == "topology-missing" else Event.BROKER_LOST
         self._log.warning(event, code=trouble.code, detail=trouble.detail)
         self.trouble = trouble
+
+
+def _asked_to_end() -> bool:
+    """Return whether this task was cancelled; a frozen broker's closing connection raises the same error unasked."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+@contextlib.contextmanager
+def _best_effort() -> Iterator[None]:
+    """Let a failure of the broker pass, and a cancellation that nobody asked for."""
+    try:
+        yield
+    except _FAILURES:
+        pass
+    except asyncio.CancelledError:
+        if _asked_to_end():
+            raise
 
 
 async def _within(step: Awaitable[T]) -> T:
@@ -205,7 +236,7 @@ async def _within(step: Awaitable[T]) -> T:
 
 
 async def _close(connection: AbstractConnection) -> None:
-    with contextlib.suppress(AMQPError, OSError, TimeoutError, RuntimeError, asyncio.CancelledError):
+    with _best_effort():
         async with asyncio.timeout(CLOSE_SECONDS):
             await connection.close()
 

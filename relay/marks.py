@@ -6,14 +6,14 @@ got, a *nack* once the gap stayed open for ten seconds. Only a nack makes the or
 same bytes.
 
 The pause between marks is decorrelated jitter (tenacity's ``wait_random_exponential``, from one second to fifteen minutes) and
-starts anew when the peer answers or something new is sent. This is the first form of repair: epochs, echoes, voids and
-re-sealing follow.
+starts anew when something changed in the lane and the peer has answered the last mark or accepted something: a peer that is away
+finds a few marks when it returns, not one a second. A peer that can't be reached holds up no other. This is the first form of
+repair: epochs, echoes, voids and re-sealing follow.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -36,16 +36,18 @@ from relay.store.outgoing import Due, OpenLane
 TICK_SECONDS = 0.5
 RESEND_PAUSE_SECONDS = 0.01
 RESEND_AGAIN_MS = 5_000
+RESEND_AT_ONCE = 100
 MAX_RECEIPTS = 64
 
 
 @dataclass(slots=True)
 class _Asked:
-    """How often a lane of a peer was marked since it last moved; what tenacity's wait looks at."""
+    """How often a lane of a peer was marked since it last moved (what tenacity's wait looks at); the mark not yet answered."""
 
     attempt_number: int
     due: int
-    seen: tuple[int, int]
+    seen: tuple[int, int, int]
+    unanswered: int = 0
 
 
 @dataclass(slots=True)
@@ -69,7 +71,7 @@ class Marks:
         self._wait = wait_random_exponential(multiplier=repair.mark_first, max=repair.mark_longest)
         self._asked: dict[tuple[str, str], _Asked] = {}
         self._gaps: dict[tuple[str, int, str], _Gap] = {}
-        self._resend: deque[tuple[str, int]] = deque()
+        self._resend: dict[tuple[str, int], None] = {}
         self._resent: dict[tuple[str, int], int] = {}
 
     async def run(self) -> None:
@@ -77,12 +79,11 @@ class Marks:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             await self._broker.connected.wait()
-            try:
-                await self._mark_open()
-                await self._ask_for_gaps()
-                await self._send_again()
-            except (BrokerTrouble, StoreTrouble) as trouble:
-                self._centre.metrics.publish_failures.labels(trouble.code).inc()
+            for step in (self._mark_open, self._ask_for_gaps, self._send_again):
+                try:
+                    await step()
+                except (BrokerTrouble, StoreTrouble) as trouble:
+                    self._centre.metrics.publish_failures.labels(trouble.code).inc()
 
     def take_mark(self, connection: Connection, sender: str, opened: Opened, now: int) -> Callable[[], None] | None:
         """Answer a peer's mark: the receipts that it lacks now, what is missing here after a while."""
@@ -119,20 +120,23 @@ class Marks:
 
     def _is_due(self, lane: OpenLane, now: int) -> bool:
         """Return whether a lane is to be marked now; anything new in it starts the pauses anew."""
-        key, seen = (lane.recipient, lane.lane), (lane.highest, lane.unaccepted)
+        key, seen = (lane.recipient, lane.lane), (lane.highest, lane.open, lane.unaccepted)
         asked = self._asked.get(key)
-        if asked is None or asked.seen != seen:
-            self._asked[key] = _Asked(1, max(lane.oldest + self._first, now), seen)
-            return self._asked[key].due <= now
+        if asked is None:
+            asked = self._asked[key] = _Asked(1, max(lane.oldest + self._first, now), seen)
+        elif asked.seen != seen:
+            if not (asked.unanswered and lane.silent):
+                asked.attempt_number, asked.due = 1, min(asked.due, now + self._first)
+            asked.seen = seen
         return asked.due <= now
 
     async def _mark(self, lane: OpenLane) -> None:
         body = Mark(epoch=self._centre.store.epoch, lane=lane.lane, highest=lane.highest, open=lane.ranges)
-        try:
-            await self._control.mark(lane.recipient, body)
-        except Refused:
-            return  # no key of this peer is valid now; the directory will tell
         asked = self._asked[lane.recipient, lane.lane]
+        try:
+            asked.unanswered = await self._control.mark(lane.recipient, body)
+        except (BrokerTrouble, Refused) as trouble:  # no queue of this peer takes it, or no key of it is valid now
+            self._centre.metrics.publish_failures.labels(trouble.code).inc()
         pause = max(self._wait(asked), self._first / 1000)  # type: ignore[arg-type]  # it reads attempt_number alone
         asked.attempt_number += 1
         asked.due = self._centre.now() + int(pause * 1000)
@@ -160,26 +164,36 @@ class Marks:
 
     def _line_up(self, sender: str, nack: Nack, found: list[int], now: int) -> None:
         self._centre.metrics.nacks.labels(sender, "taken").inc()
+        asked = self._asked.get((sender, nack.lane))
+        if asked is not None and nack.mark >= asked.unanswered:
+            asked.unanswered = 0
         if not nack.missing:
             return
         self._centre.log.warning(Event.NACK_TAKEN, peer=sender, lane=nack.lane, envelopes=len(found), reason=nack.reason)
         for n in found:
             if now - self._resent.get((sender, n), 0) >= RESEND_AGAIN_MS:
-                self._resent[sender, n] = now
-                self._resend.append((sender, n))
+                self._resend[sender, n] = None
 
     async def _send_again(self) -> None:
-        while self._resend:
-            recipient, n = self._resend[0]
+        """Send some of what is lined up; what fails is dropped, since the peer asks again for what it still lacks."""
+        for recipient, n in list(self._resend)[:RESEND_AT_ONCE]:
+            del self._resend[recipient, n]
+            self._resent[recipient, n] = self._centre.now()
             due = await self._centre.store.read(partial(outgoing.load, n=n))
             if due is not None:
-                await self._broker.publish([self._direct(recipient, due)], due.raw)
-                self._centre.metrics.resent.labels(recipient).inc()
-                self._centre.log.info(Event.OUTBOX_RESENT, peer=recipient, envelope=due.id)
-            self._resend.popleft()
+                await self._send(recipient, due)
             await asyncio.sleep(RESEND_PAUSE_SECONDS)
         horizon = self._centre.now() - RESEND_AGAIN_MS
         self._resent = {key: at for key, at in self._resent.items() if at > horizon}
+
+    async def _send(self, recipient: str, due: Due) -> None:
+        try:
+            await self._broker.publish([self._direct(recipient, due)], due.raw)
+        except BrokerTrouble as trouble:
+            self._centre.metrics.publish_failures.labels(trouble.code).inc()
+        else:
+            self._centre.metrics.resent.labels(recipient).inc()
+            self._centre.log.info(Event.OUTBOX_RESENT, peer=recipient, envelope=due.id)
 
     def _direct(self, recipient: str, due: Due) -> str:
         """Return the key that brings an envelope to one peer alone, in its own lane."""

@@ -3,12 +3,14 @@
 It keeps the numbers of what was never confirmed, reads each envelope back from the store when its turn comes, and publishes a
 bounded window at once. A confirm makes an envelope ``sent``; confirms are committed in groups. When the broker does not
 confirm, the envelope goes back to its place and the pump waits for the broker: nothing is lost, a copy at worst is sent twice,
-and the recipients know it.
+and the recipients know it. An envelope that a working broker refuses (a queue is missing or full) is put off, longer each time,
+and the others go before it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 
 from relay.audit import AuditStep
@@ -23,6 +25,7 @@ from relay.store.outgoing import Due
 READ_AHEAD = 10_000
 READ_AT_ONCE = 2
 PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
 
 
 class Pump:
@@ -36,13 +39,15 @@ class Pump:
         self._loaded: dict[int, Due] = {}
         self._room = asyncio.Semaphore(centre.settings.broker.publish_window)
         self._flying: set[asyncio.Task[None]] = set()
+        self._put_off: dict[int, int] = {}
+        self._refusals: dict[int, int] = {}
         self._confirmed: list[Due] = []
         self._confirm = asyncio.Event()
 
     @property
     def waiting(self) -> int:
         """How many envelopes wait to be published."""
-        return len(self._due) + len(self._flying)
+        return len(self._due) + len(self._flying) + len(self._put_off)
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -65,7 +70,11 @@ class Pump:
     async def _look(self) -> None:
         """Take up the envelopes that were stored since the last look."""
         while True:
-            found = await self._centre.store.read(self._find)
+            try:
+                found = await self._centre.store.read(self._find)
+            except StoreTrouble as trouble:  # the next look finds the same
+                self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
+                return
             for rank, n in found:
                 heapq.heappush(self._due, (rank, n))
                 self._seen = max(self._seen, n)
@@ -84,7 +93,7 @@ class Pump:
         """Publish until nothing is due, letting what is stored meanwhile take its place in the order."""
         looked = self._centre.store.outbox_changed.ticket()
         while self._due:
-            await self._broker.connected.wait()
+            await self._reach_broker()
             await self._room.acquire()
             if (changes := self._centre.store.outbox_changed.ticket()) != looked:
                 looked = changes
@@ -93,6 +102,14 @@ class Pump:
             self._flying.add(task)
             task.add_done_callback(self._flying.discard)
 
+    async def _reach_broker(self) -> None:
+        """Wait for the broker, counting what is stored meanwhile, so that too much is noticed."""
+        while not self._broker.connected.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PAUSE_SECONDS):
+                    await self._broker.connected.wait()
+            await self._look()
+
     async def _publish(self, rank: int, n: int) -> None:
         try:
             due = self._loaded.pop(n, None) or await self._centre.store.read(lambda connection: outgoing.load(connection, n))
@@ -100,12 +117,26 @@ class Pump:
                 await self._broker.publish(due.keys, due.raw)
                 self._confirmed.append(due)
                 self._confirm.set()
+            self._refusals.pop(n, None)
         except (BrokerTrouble, StoreTrouble) as trouble:
             self._centre.metrics.publish_failures.labels(trouble.code).inc()
-            heapq.heappush(self._due, (rank, n))
-            await asyncio.sleep(PAUSE_SECONDS)
+            self._again(rank, n)
         finally:
             self._room.release()
+
+    def _again(self, rank: int, n: int) -> None:
+        """Put an envelope back to its place when the broker is gone, else off for a while: then it is its own trouble."""
+        if not self._broker.connected.is_set():
+            heapq.heappush(self._due, (rank, n))
+            return
+        refusals = self._refusals[n] = self._refusals.get(n, 0) + 1
+        pause = min(PAUSE_SECONDS * 2 ** min(refusals - 1, 10), LONGEST_PAUSE_SECONDS)
+        self._put_off[n] = rank
+        asyncio.get_running_loop().call_later(pause, self._put_back, n)
+
+    def _put_back(self, n: int) -> None:
+        heapq.heappush(self._due, (self._put_off.pop(n), n))
+        self._centre.store.outbox_changed.fire()
 
     async def _commit_confirms(self) -> None:
         while True:

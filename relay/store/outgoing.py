@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, join, select, update
+from sqlalchemy import Connection, bindparam, func, insert, join, select, text, update
 
-from relay.envelope import Envelope
+from relay.envelope import MAX_MESSAGES, Envelope
 from relay.store.common import Resting, bit, bits, inserted, resting, signed, unsigned, upsert
 from relay.store.tables import (
     IDEMPOTENCY,
@@ -34,6 +34,30 @@ _ADD_ENVELOPE = insert(OUTBOX_ENVELOPE)
 _ADD_SEALED = insert(OUTBOX_SEALED)
 _ADD_MESSAGES = insert(OUTBOX_MESSAGE)
 _ADD_DELIVERIES = insert(OUTBOX_DELIVERY)
+
+# The condition stands as it does in the index: SQLite would not see that a bound value fits it.
+_IS_OPEN = text("outbox_delivery.open <> 0")
+_OPEN_LANES = (
+    select(SEQUENCE.c.recipient, SEQUENCE.c.lane)
+    .where(
+        select(OUTBOX_DELIVERY.c.first)
+        .where(OUTBOX_DELIVERY.c.recipient == SEQUENCE.c.recipient, OUTBOX_DELIVERY.c.lane == SEQUENCE.c.lane, _IS_OPEN)
+        .exists()
+    )
+    .order_by(SEQUENCE.c.recipient, SEQUENCE.c.lane)
+)
+_OPEN = (
+    select(OUTBOX_DELIVERY, OUTBOX_ENVELOPE.c.sent_at)
+    .join(OUTBOX_ENVELOPE, OUTBOX_ENVELOPE.c.n == OUTBOX_DELIVERY.c.envelope)
+    .where(
+        OUTBOX_DELIVERY.c.recipient == bindparam("of_recipient"),
+        OUTBOX_DELIVERY.c.lane == bindparam("of_lane"),
+        OUTBOX_ENVELOPE.c.sent_at.is_not(None),
+        _IS_OPEN,
+    )
+)
+_OLDEST_OPEN = _OPEN.order_by(OUTBOX_DELIVERY.c.first).limit(1024)
+_NEWEST_OPEN = _OPEN.order_by(OUTBOX_DELIVERY.c.first.desc()).limit(64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +116,18 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class OpenLane:
-    """What is open towards a peer in one lane: sequences sent without a terminal receipt, as ranges."""
+    """What is open towards a peer in one lane: sequences sent without a terminal receipt, as ranges.
+
+    ``open`` and ``unaccepted`` count messages among the oldest; ``silent`` says that of the newest the peer accepted none.
+    """
 
     recipient: str
     lane: str
     highest: int
     ranges: tuple[tuple[int, int], ...]
+    open: int
     unaccepted: int
+    silent: bool
     oldest: int
 
 
@@ -175,17 +204,13 @@ def mark_sent(connection: Connection, numbers: Sequence[int], at: int) -> None:
 
 
 def open_lanes(connection: Connection, most: int) -> list[OpenLane]:
-    """Return per peer and lane what was sent and has no terminal receipt, at most ``most`` ranges each."""
-    rows = connection.execute(
-        select(OUTBOX_DELIVERY, OUTBOX_ENVELOPE.c.sent_at)
-        .join(OUTBOX_ENVELOPE, OUTBOX_ENVELOPE.c.n == OUTBOX_DELIVERY.c.envelope)
-        .where(OUTBOX_DELIVERY.c.open != 0, OUTBOX_ENVELOPE.c.sent_at.is_not(None))
-        .order_by(OUTBOX_DELIVERY.c.recipient, OUTBOX_DELIVERY.c.lane, OUTBOX_DELIVERY.c.first)
-    )
-    lanes: dict[tuple[str, str], list[Any]] = {}
-    for row in rows:
-        lanes.setdefault((row.recipient, row.lane), []).append(row)
-    return [_open_lane(recipient, lane, found, most) for (recipient, lane), found in lanes.items()]
+    """Return per peer and lane what was sent and has no terminal receipt, at most ``most`` ranges each.
+
+    A bounded number of rows is looked at, whatever is open: the oldest for the ranges, the newest for what was sent last.
+    """
+    lanes = connection.execute(_OPEN_LANES).all()
+    found = (_open_lane(connection, row.recipient, row.lane, most) for row in lanes)
+    return [lane for lane in found if lane is not None]
 
 
 def find(connection: Connection, recipient: str, epoch: int, lane: str, ranges: Iterable[tuple[int, int]]) -> list[int]:
@@ -199,6 +224,7 @@ def find(connection: Connection, recipient: str, epoch: int, lane: str, ranges: 
                 OUTBOX_DELIVERY.c.epoch == epoch,
                 OUTBOX_DELIVERY.c.lane == lane,
                 OUTBOX_DELIVERY.c.first <= last,
+                OUTBOX_DELIVERY.c.first > first - MAX_MESSAGES,
                 OUTBOX_DELIVERY.c.last >= first,
             )
             .order_by(OUTBOX_DELIVERY.c.first)
@@ -235,7 +261,7 @@ def messages(connection: Connection, before: str | None, limit: int) -> list[Sen
 def counts(connection: Connection) -> dict[str, int]:
     """Return how many envelopes wait to be published and how many deliveries lack a terminal receipt."""
     unsent = select(func.count()).select_from(OUTBOX_ENVELOPE).where(OUTBOX_ENVELOPE.c.sent_at.is_(None))
-    open_ = select(func.count()).select_from(OUTBOX_DELIVERY).where(OUTBOX_DELIVERY.c.open != 0)
+    open_ = select(func.count()).select_from(OUTBOX_DELIVERY).where(_IS_OPEN)
     return {"unsent": connection.execute(unsent).scalar_one(), "open": connection.execute(open_).scalar_one()}
 
 
@@ -271,9 +297,14 @@ def _store_sequences(connection: Connection, last: dict[tuple[str, str], int]) -
     upsert(connection, SEQUENCE, rows, ["last"])
 
 
-def _open_lane(recipient: str, lane: str, rows: Sequence[Any], most: int) -> OpenLane:
+def _open_lane(connection: Connection, recipient: str, lane: str, most: int) -> OpenLane | None:
+    given = {"of_recipient": recipient, "of_lane": lane}
+    newest = connection.execute(_NEWEST_OPEN, given).all()
+    oldest = connection.execute(_OLDEST_OPEN, given).all()
+    if not newest or not oldest:
+        return None
     merged: list[tuple[int, int]] = []
-    for row in rows:
+    for row in oldest:
         for first, last in _runs(unsigned(row.open), row.first):
             if merged and merged[-1][1] == first - 1:
                 merged[-1] = (merged[-1][0], last)
@@ -282,10 +313,12 @@ def _open_lane(recipient: str, lane: str, rows: Sequence[Any], most: int) -> Ope
     return OpenLane(
         recipient=recipient,
         lane=lane,
-        highest=max(row.last for row in rows),
+        highest=newest[0].last,
         ranges=tuple(merged[:most]),
-        unaccepted=sum(unsigned(row.unaccepted).bit_count() for row in rows),
-        oldest=min(row.sent_at for row in rows),
+        open=sum(unsigned(row.open).bit_count() for row in oldest),
+        unaccepted=sum(unsigned(row.unaccepted).bit_count() for row in oldest),
+        silent=all(row.unaccepted == row.open for row in newest),
+        oldest=min(row.sent_at for row in oldest),
     )
 
 
