@@ -86,7 +86,7 @@ class Handover:
         now = self._centre.now()
 
         def give(connection: Connection) -> tuple[list[Handed], dict[int, Resting], list[tuple[str, bytes]]]:
-            handed, late = incoming.hand_out(connection, limit, now)
+            handed, late = incoming.hand_out(connection, limit, MAX_HANDED_BYTES, now)
             resting = incoming.envelopes(connection, {one.envelope for one in handed})
             return handed, resting, self._record(connection, late, "rejected", now, "expired")
 

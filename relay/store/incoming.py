@@ -12,14 +12,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
 
 from relay.envelope import Envelope, commitments
+from relay.receipts import MAX_COMMITMENTS
 from relay.store.common import Resting, inserted, resting, upsert
 from relay.store.tables import HEARD, INBOX_CLOSED, INBOX_ENVELOPE, INBOX_MESSAGE, RECEIPT_OUT, RECEIPT_RANGE, SAMPLE
 
 KEPT_SAMPLES = 1000
-OPEN = ("waiting", "handed")
+OPEN = text("inbox_message.state IN ('waiting', 'handed')")  # as in the index: SQLite would not see that bound values fit it
 
 # Built once: these run for every envelope.
 _CLOSED = INBOX_CLOSED.c
@@ -164,18 +165,20 @@ def is_news(connection: Connection, origin: str, epoch: int, kind: str, number: 
     return True
 
 
-def hand_out(connection: Connection, limit: int, now: int) -> tuple[list[Handed], list[Place]]:
+def hand_out(connection: Connection, limit: int, most_bytes: int, now: int) -> tuple[list[Handed], list[Place]]:
     """Give out the oldest open messages of the highest precedence; return them and those whose deadline had passed.
 
-    The deadline is judged here, when a message is first handed out, and never again.
+    The first is given whatever its size, others while their envelopes have no more than ``most_bytes``. The deadline is judged
+    here, when a message is first handed out, and never again.
     """
     rows = connection.execute(
-        select(INBOX_MESSAGE, INBOX_ENVELOPE.c.received_at)
+        select(INBOX_MESSAGE, INBOX_ENVELOPE.c.received_at, func.length(INBOX_ENVELOPE.c.body).label("size"))
         .join(INBOX_ENVELOPE, INBOX_ENVELOPE.c.n == INBOX_MESSAGE.c.envelope)
-        .where(INBOX_MESSAGE.c.state.in_(OPEN))
+        .where(OPEN)
         .order_by(INBOX_MESSAGE.c.rank, INBOX_MESSAGE.c.n)
         .limit(limit)
     ).all()
+    rows = _within(rows, most_bytes)
     late = [row for row in rows if row.state == "waiting" and 0 < row.deadline <= now]
     expired = {row.n for row in late}
     handed = [row for row in rows if row.n not in expired]
@@ -183,6 +186,19 @@ def hand_out(connection: Connection, limit: int, now: int) -> tuple[list[Handed]
     _set_state(connection, list(expired), "rejected", now, "expired")
     given = [Handed(row.id, row.origin, row.received_at, row.envelope, row.position) for row in handed]
     return given, places(connection, late)
+
+
+def _within(rows: Sequence[Any], most_bytes: int) -> list[Any]:
+    """Return the first rows whose envelopes, each counted once, have at most so many bytes; the first one in any case."""
+    counted: set[int] = set()
+    size, taken = 0, []
+    for row in rows:
+        size += 0 if row.envelope in counted else row.size
+        counted.add(row.envelope)
+        if taken and size > most_bytes:
+            break
+        taken.append(row)
+    return taken
 
 
 def acknowledge(connection: Connection, ids: Sequence[str], now: int) -> tuple[list[Place], set[str]]:
@@ -206,7 +222,7 @@ def envelopes(connection: Connection, numbers: Iterable[int]) -> dict[int, Resti
 
 def waiting(connection: Connection) -> int:
     """Return how many messages the centre's system has not acknowledged."""
-    query = select(func.count()).select_from(INBOX_MESSAGE).where(INBOX_MESSAGE.c.state.in_(OPEN))
+    query = select(func.count()).select_from(INBOX_MESSAGE).where(OPEN)
     return connection.execute(query).scalar_one()
 
 
@@ -239,6 +255,7 @@ def receipts(
             RECEIPT_RANGE.c.lane == lane,
             RECEIPT_RANGE.c.first <= last,
             RECEIPT_RANGE.c.last >= first,
+            RECEIPT_RANGE.c.last < last + MAX_COMMITMENTS,  # no statement is longer, and the index ends here
         )
         found.update(connection.execute(query.limit(most)).scalars())
     rows = connection.execute(
