@@ -106,10 +106,10 @@ def run(at: Stage, rounds: int = ROUNDS) -> dict[str, list[Latency]]:
 _AGAINST = {"relay": "plain", "flash beside a backlog": "flash alone"}
 
 
-def ratios(results: dict[str, list[Latency]], path: str) -> tuple[float, float]:
-    """Return a path's p50 and p99 over those of what it is compared with, in the same rounds."""
+def ratios(results: dict[str, list[Latency]], path: str) -> tuple[list[float], list[float]]:
+    """Return, per round, a path's p50 and p99 over those of what it is compared with."""
     pairs = list(zip(results[path], results[_AGAINST[path]], strict=True))
-    return median(one.p50 / other.p50 for one, other in pairs), median(one.p99 / other.p99 for one, other in pairs)
+    return [one.p50 / other.p50 for one, other in pairs], [one.p99 / other.p99 for one, other in pairs]
 
 
 def table(results: dict[str, list[Latency]]) -> list[str]:
@@ -117,7 +117,9 @@ def table(results: dict[str, list[Latency]]) -> list[str]:
     lines = ["| path | p50 ms | p99 ms | p50 ratio | p99 ratio | against |", "|---|---|---|---|---|---|"]
     for path, rounds in results.items():
         cells = [path, f"{median(one.p50 for one in rounds):.1f}", f"{median(one.p99 for one in rounds):.1f}"]
-        compared = [f"{ratio:.2f}" for ratio in ratios(results, path)] if path in _AGAINST else ["", ""]
+        compared = (
+            [f"{median(r):.2f} ({min(r):.2f} to {max(r):.2f})" for r in ratios(results, path)] if path in _AGAINST else ["", ""]
+        )
         lines.append("| " + " | ".join([*cells, *compared, _AGAINST.get(path, "")]) + " |")
     return lines
 
