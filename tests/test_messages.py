@@ -17,7 +17,7 @@ from relay.messages import identifiers
 
 EXAMPLES = Path(__file__).parent.parent / "schemas" / "examples"
 NAMES = sorted(path.name for path in EXAMPLES.glob("*.json"))
-MARKS = set(messages.base.Intelligence.model_fields)
+MARKS = set(messages.base.Marks.model_fields) | {"grading"}
 
 
 def example(name: str) -> dict[str, Any]:
@@ -58,14 +58,16 @@ def test_the_minimal_tier_is_the_required_fields_and_at_most_ten(kind: str) -> N
 def test_the_full_examples_fill_every_field(kind: str) -> None:
     """Taken together the full examples of a kind leave no field out (but the deadline, which would expire)."""
     filled = set().union(*(example(name) for name in NAMES if name.startswith(f"{kind}.full")))
-    optional_for_one = {"handling_text", "to", "expires_at"} if kind == "seizure" else {"expires_at"}
-    assert set(messages.MODELS[kind].model_fields) - filled <= optional_for_one
+    assert set(messages.MODELS[kind].model_fields) - filled <= MARKS
+    assert set().union(*map(example, NAMES)) >= MARKS - {"expires_at"}
 
 
 def test_the_examples_show_every_family_of_details() -> None:
     """Drugs, medicines, timber, wildlife and cultural goods each have an example with all their fields."""
-    blocks = [goods["details"] for name in NAMES for goods in example(name).get("commodities", ()) if "details" in goods]
-    for model in (messages.details.Drugs, messages.details.Medicines, messages.details.CulturalGoods):
+    holders = [goods for name in NAMES for goods in (example(name), *example(name).get("commodities", ()))]
+    blocks = [goods["details"] for goods in holders if "details" in goods]
+    details = messages.details
+    for model in (details.Drugs, details.Medicines, details.CulturalGoods, details.Generic):
         family = model.model_fields["family"].annotation.__args__[0]  # type: ignore[union-attr]
         filled = set().union(*(block for block in blocks if block["family"] == family))
         assert filled == set(model.model_fields)
@@ -84,7 +86,8 @@ def test_marks_left_out_have_their_defaults(kind: str) -> None:
     message = messages.parse((EXAMPLES / f"{kind}.minimal.json").read_bytes())
     assert (message.version, message.precedence, message.status) == ("1.0", "routine", "actual")
     assert (message.handling, message.classification) == ("H0", "unclassified")
-    assert (message.to, message.exclude, message.references, message.origin) == (None, (), (), None)
+    assert (message.to, message.exclude, message.attachments, message.origin) == (None, (), (), None)
+    assert len(message.references) == (kind in ("reply", "update", "cancel"))
     assert (message.expires_at, message.retention_until) == (None, None)
 
 

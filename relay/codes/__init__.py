@@ -1,7 +1,8 @@
 """Closed, versioned code lists as data, and small pure functions over them.
 
 ``crime_types`` what a message is about, and which entitlement covers it; ``regions`` countries, the M49 regions they
-lie in and which region contains which; ``lists`` everything else, from precedences to CITES appendices. All lists are
+lie in and which region contains which; ``lists`` everything else, from precedences to CITES appendices; ``labels``
+what people call the codes in four languages; ``replaced`` takes an operator's versions of the lists. All lists are
 JSON files beside the modules; nothing here reads the clock, the network or a setting. Importing the package takes
 a few milliseconds besides the standard library: what needs Babel imports it on first use.
 """
@@ -15,8 +16,11 @@ from relay.codes.crime_types import (
     covers_crime_type,
     crime_family,
     crime_type_label,
+    crime_types,
+    crime_types_version,
     is_crime_type,
 )
+from relay.codes.labels import label, label_lists
 from relay.codes.lists import (
     CLASSIFICATIONS,
     GRADINGS,
@@ -35,6 +39,7 @@ from relay.codes.lists import (
     currencies,
     is_currency,
     precedence_rank,
+    reply_hours,
 )
 from relay.codes.regions import (
     COUNTRIES,
@@ -47,6 +52,7 @@ from relay.codes.regions import (
     region_covers,
     sub_regions,
 )
+from relay.codes.replaced import load
 
 __all__ = [
     "ALL_CRIME_TYPES",
@@ -75,13 +81,19 @@ __all__ = [
     "covers_crime_type",
     "crime_family",
     "crime_type_label",
+    "crime_types",
+    "crime_types_version",
     "currencies",
     "is_country",
     "is_crime_type",
     "is_currency",
     "is_region",
+    "label",
+    "label_lists",
     "leaves",
+    "load",
     "precedence_rank",
     "region_covers",
+    "reply_hours",
     "sub_regions",
 ]

@@ -18,8 +18,27 @@ LANGUAGES = ("en", "fr", "es", "ar")
 
 _data = read_data("crime_types.json")
 CRIME_TYPES_VERSION: str = _data["version"]
-CRIME_TYPE_LABELS: Mapping[str, Mapping[str, str]] = MappingProxyType(_data["codes"])
-CRIME_TYPES: tuple[str, ...] = tuple(CRIME_TYPE_LABELS)
+_labels: dict[str, Mapping[str, str]] = _data["codes"]
+CRIME_TYPE_LABELS: Mapping[str, Mapping[str, str]] = MappingProxyType(_labels)
+CRIME_TYPES: tuple[str, ...] = tuple(CRIME_TYPE_LABELS)  # as shipped; crime_types() has an operator's version
+
+
+def crime_types() -> tuple[str, ...]:
+    """Return the crime types in force."""
+    return tuple(CRIME_TYPE_LABELS)
+
+
+def crime_types_version() -> str:
+    """Return the version of the list in force."""
+    version: str = _data["version"]
+    return version
+
+
+def replace_crime_types(version: str, labels: Mapping[str, Mapping[str, str]]) -> None:
+    """Put an operator's version in the place of the list shipped."""
+    _data["version"] = version
+    _labels.clear()
+    _labels.update(labels)
 
 
 def is_crime_type(code: str) -> bool:

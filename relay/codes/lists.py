@@ -2,8 +2,9 @@
 
 The lists are data (``lists.json`` beside this file): adding a code is an edit of the data and a new list version,
 never of the code. Order carries meaning where the list says so: precedences run from the most urgent, TLP from the
-narrowest, classifications from the lowest. This module owns reading them and promises that they can't be changed at
-run time.
+narrowest, classifications from the lowest. A list says from which day it holds, and until when if that is known; some
+carry ``data`` by code, such as the hours that an answer may take. This module owns reading them; nothing changes them
+at run time but ``load``, at the start of a process.
 
 Where a list is modelled on public descriptions of somebody's list, or is a useful part of a longer one, its ``about``
 says so.
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -22,12 +24,19 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class CodeList:
-    """A closed list of codes: its name, version, what it is, and each code with its meaning."""
+    """A closed list of codes: its name, version, days in force, what it is, and each code with its meaning."""
 
     name: str
     version: str
+    valid_from: date
     about: str
     codes: Mapping[str, str]
+    valid_until: date | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def in_force(self, day: date) -> bool:
+        """Return whether the list holds on a day."""
+        return self.valid_from <= day and (self.valid_until is None or day <= self.valid_until)
 
 
 def read_data(name: str) -> dict[str, Any]:
@@ -36,14 +45,27 @@ def read_data(name: str) -> dict[str, Any]:
     return document
 
 
-def _lists() -> dict[str, CodeList]:
-    return {
-        name: CodeList(name, entry["version"], entry["about"], MappingProxyType(entry["codes"]))
-        for name, entry in read_data("lists.json").items()
-    }
+def list_of(name: str, entry: Mapping[str, Any]) -> CodeList:
+    """Return a list from its form in a file."""
+    until = entry.get("valid_until")
+    return CodeList(
+        name,
+        entry["version"],
+        date.fromisoformat(entry["valid_from"]),
+        entry["about"],
+        MappingProxyType(entry["codes"]),
+        date.fromisoformat(until) if until else None,
+        MappingProxyType(entry.get("data", {})),
+    )
 
 
-LISTS: Mapping[str, CodeList] = MappingProxyType(_lists())
+_lists: dict[str, CodeList] = {name: list_of(name, entry) for name, entry in read_data("lists.json").items()}
+LISTS: Mapping[str, CodeList] = MappingProxyType(_lists)
+
+
+def replace_list(new: CodeList) -> None:
+    """Put another version of a list in the place of the one shipped."""
+    _lists[new.name] = new
 
 
 def codes_of(name: str) -> tuple[str, ...]:
@@ -71,6 +93,12 @@ def precedence_rank(precedence: str) -> int:
 def clearance_covers(clearance: str, classification: str) -> bool:
     """Return whether a clearance is at or above a classification."""
     return CLASSIFICATIONS.index(classification) <= CLASSIFICATIONS.index(clearance)
+
+
+def reply_hours(urgency: str) -> int:
+    """Return the hours within which a request of this urgency is to be answered, counted from receipt."""
+    hours: int = LISTS["urgencies"].data[urgency]
+    return hours
 
 
 @cache

@@ -3,11 +3,12 @@
 ``parse`` is for what a centre's system submits: it takes bytes and returns a model or raises ``Refused`` with *every*
 problem, each a JSON Pointer, a stable code and a sentence. ``read`` is for what arrives from a peer: the same checks,
 except that fields of a newer minor version are left to the original bytes. Neither stores, sends, or changes
-anything, and the bytes remain the message: a model is never written out again.
+anything, and the bytes remain the message: a model is never written out again. ``warnings`` tells what of a valid
+message looks wrong; it refuses nothing.
 
 ``strict`` takes only JSON with one meaning; the models check fields; ``rules`` check marks and times against each
-other; ``problems`` tells what is wrong in the catalogue's words. A new kind is a module like ``alert`` and one more
-member of the union below (and of the list of kinds in ``relay.codes``).
+other; ``attachments`` the files inside; ``problems`` tells what is wrong in the catalogue's words. A new kind is a
+module like ``alert`` and one more member of the union below (and of the list of kinds in ``relay.codes``).
 
 Errors raised: ``Refused``, under the code of the problem when there is one, ``invalid-message`` when there are
 several.
@@ -15,43 +16,98 @@ several.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from relay import codes
-from relay.messages import rules
+from relay.errors import Problem
+from relay.messages import attachments, rules
 from relay.messages.alert import Alert
+from relay.messages.attachments import LIMITS, Limits
 from relay.messages.base import Reference
+from relay.messages.cancel import Cancel
+from relay.messages.controlled_delivery import ControlledDelivery
+from relay.messages.diffusion import Diffusion
+from relay.messages.doubts import warnings
+from relay.messages.identification import Identification
+from relay.messages.notice import Notice
+from relay.messages.operation import Operation
+from relay.messages.part import rebuild_parts
 from relay.messages.problems import problems_of
+from relay.messages.reply import Reply
+from relay.messages.request import Request
 from relay.messages.seizure import Seizure
 from relay.messages.strict import MAX_BYTES, read_document, refusal_of, refuse_infinite
+from relay.messages.update import Update
 
-__all__ = ["MAX_BYTES", "MODELS", "Alert", "Message", "Reference", "Seizure", "parse", "read"]
+__all__ = [
+    "LIMITS",
+    "MAX_BYTES",
+    "MODELS",
+    "Alert",
+    "Cancel",
+    "ControlledDelivery",
+    "Diffusion",
+    "Identification",
+    "Limits",
+    "Message",
+    "Notice",
+    "Operation",
+    "Reference",
+    "Reply",
+    "Request",
+    "Seizure",
+    "Update",
+    "parse",
+    "read",
+    "rebuild",
+    "warnings",
+]
 
-Message: TypeAlias = Alert | Seizure
+Message: TypeAlias = (
+    Alert | Seizure | Notice | Diffusion | Request | Reply | ControlledDelivery | Operation | Identification | Update | Cancel
+)
 
-MODELS: dict[str, type[Message]] = {"alert": Alert, "seizure": Seizure}
+MODELS: dict[str, type[Message]] = {
+    "alert": Alert,
+    "seizure": Seizure,
+    "notice": Notice,
+    "diffusion": Diffusion,
+    "request": Request,
+    "reply": Reply,
+    "controlled-delivery": ControlledDelivery,
+    "operation": Operation,
+    "identification": Identification,
+    "update": Update,
+    "cancel": Cancel,
+}
 
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
-_SUBMIT_RULES = (rules.VERSION, *rules.RULES)
 
 
-def parse(raw: bytes, *, limit: int = MAX_BYTES) -> Message:
+def parse(raw: bytes, *, limit: int = MAX_BYTES, limits: Limits = LIMITS) -> Message:
     """Return the message a centre submits, or raise ``Refused`` with every problem it has."""
-    return _validated(raw, read_document(raw, limit), _SUBMIT_RULES)
+    return _validated(raw, read_document(raw, limit), limits)
 
 
-def read(raw: bytes, *, limit: int = MAX_BYTES) -> Message:
+def read(raw: bytes, *, limit: int = MAX_BYTES, limits: Limits = LIMITS) -> Message:
     """Return a message a peer sent; fields that a newer minor version added are tolerated, not read."""
     document = read_document(raw, limit)
-    if _is_newer(document):
+    if _is_newer(document) or _is_newer(document.get("message")):
         refuse_infinite(document)  # the model would not look at an unknown field
-        return _validated(raw, document, rules.RULES, tolerant=True)
-    return _validated(raw, document, _SUBMIT_RULES)
+        return _validated(raw, document, limits, tolerant=True)
+    return _validated(raw, document, limits)
 
 
-def _validated(raw: bytes, document: dict[str, Any], checks: tuple[rules.Rule, ...], *, tolerant: bool = False) -> Message:
+def rebuild() -> None:
+    """Build the models anew, after ``codes.load`` replaced lists; for the start of a process."""
+    rebuild_parts()
+    _ADAPTER.rebuild(force=True)
+
+
+def _validated(raw: bytes, document: dict[str, Any], limits: Limits, *, tolerant: bool = False) -> Message:
     try:
         # Straight from the bytes: validating the parsed document instead takes half as long again.
         message = _ADAPTER.validate_json(raw, extra="ignore" if tolerant else None)
@@ -59,15 +115,48 @@ def _validated(raw: bytes, document: dict[str, Any], checks: tuple[rules.Rule, .
         refuse_infinite(document)
         found, faulty = problems_of(error, document)
         if faulty:
-            found += rules.broken(rules.plain(document, faulty), checks, faulty)
+            found += _told(document, faulty, found, limits, tolerant=tolerant)
         raise refusal_of(tuple(found)) from None
-    contradictions = rules.broken(message.__dict__, checks)
+    checks = rules.RULES if tolerant else rules.SUBMITTED
+    contradictions = rules.broken(message.__dict__, checks[message.kind])
+    if message.attachments:
+        contradictions += attachments.faults(message.attachments, message.handling, limits)
+    if isinstance(message, Update):
+        contradictions += _inside(message.message.__dict__, (), limits, tolerant=tolerant)
     if contradictions:
         raise refusal_of(tuple(contradictions))
     return message
 
 
-def _is_newer(document: dict[str, Any]) -> bool:
+def _told(
+    document: dict[str, Any], faulty: frozenset[str], found: list[Problem], limits: Limits, *, tolerant: bool
+) -> list[Problem]:
+    """Return what else is wrong with the sound fields of a message that its model refused, and of the body inside."""
+    told = _beside(document, faulty, limits, tolerant=tolerant)
+    inner, places = document.get("message"), [problem.pointer.split("/")[1:] for problem in found]
+    if document["kind"] == "update" and isinstance(inner, dict) and ["message"] not in places:
+        names = frozenset(place[1] for place in places if place[0] == "message" and len(place) > 1)
+        if "kind" not in names:
+            told += _inside(inner, names, limits, tolerant=tolerant)
+    return told
+
+
+def _beside(document: dict[str, Any], faulty: frozenset[str], limits: Limits, *, tolerant: bool) -> list[Problem]:
+    checks = rules.RULES if tolerant else rules.SUBMITTED
+    fields = rules.plain(document, faulty)
+    told = rules.broken(fields, checks[document["kind"]], faulty)
+    if fields.get("attachments") and "handling" not in faulty:
+        told += attachments.faults(fields["attachments"], fields.get("handling", "H0"), limits)
+    return told
+
+
+def _inside(body: dict[str, Any], faulty: frozenset[str] | tuple[()], limits: Limits, *, tolerant: bool) -> list[Problem]:
+    """Return what is wrong between the fields of the new version that an update carries, with their places."""
+    found = _beside(body, frozenset(faulty), limits, tolerant=tolerant)
+    return [replace(problem, pointer=f"/message{problem.pointer}") for problem in found]
+
+
+def _is_newer(document: object) -> bool:
     """Return whether the version is a newer minor one than any this release writes."""
-    version = document.get("version")
+    version = document.get("version") if isinstance(document, dict) else None
     return isinstance(version, str) and version not in codes.SCHEMA_VERSIONS

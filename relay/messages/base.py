@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from typing import Annotated, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from relay import codes
+from relay.messages.attachments import Attachment
+from relay.messages.part import Part
 from relay.messages.types import (
     CentreId,
     Country,
@@ -33,19 +35,15 @@ from relay.messages.types import (
 Version: TypeAlias = Annotated[str, Form(r"^1\.(0|[1-9][0-9]{0,2})$", "the version is 1.0", 5, code="unknown-version")]
 
 
-class Part(BaseModel):
-    """What every model of this package shares: frozen, strict, nothing unknown."""
-
-    # Keys repeat and are cached; values rarely do, and a process-wide cache is no place for them.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, cache_strings="keys")
-
-
 class Reference(Part):
     """Another message this one updates, cancels, answers or releases."""
 
     id: MessageId = Field(description="id of the other message")
     digest: Digest = Field(description="SHA-256 of the other message's bytes, hex")
     relation: Annotated[str, listed("relations")] = Field(description="what this message does to the other")
+
+
+References: TypeAlias = Annotated[tuple[Reference, ...], Field(min_length=1, max_length=32)]
 
 
 class Marks(Part):
@@ -81,6 +79,8 @@ class Marks(Part):
     origin: CentreId | None = Field(default=None, description="id of the sending centre; absent: the node's own")
     language: Language | None = Field(default=None, description="language of the free text, BCP 47")
 
+    attachments: tuple[Attachment, ...] = Field(default=(), max_length=16, description="files inside the message")
+
     @property
     def regions(self) -> tuple[str, ...]:
         """The leaf M49 sub-regions of its countries, sorted."""
@@ -88,6 +88,16 @@ class Marks(Part):
 
 
 class Intelligence(Marks):
-    """The marks of kinds that carry intelligence: graded too."""
+    """The marks of kinds that carry intelligence, alerts and seizures: graded too.
+
+    The other kinds ask, coordinate, circulate or correct. Where they may carry intelligence as well their ``grading``
+    is optional (``Gradable``): a late or missing message does more harm there than one whose source is not graded.
+    """
 
     grading: Grading = Field(description="source (A B C X) and information (1 to 4) grading, such as B2")
+
+
+class Gradable(Marks):
+    """The marks of kinds that may carry intelligence: graded if it is known."""
+
+    grading: Grading | None = Field(default=None, description="source (A B C X) and information (1 to 4) grading, such as B2")

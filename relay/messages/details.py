@@ -1,6 +1,6 @@
-"""Typed details of goods, one block per crime family of the mission.
+"""Typed details of goods, one block per crime family of the mission, and one for everything else.
 
-Drugs, medicines, timber and wildlife, cultural goods: a block is told by its ``family``. Each requires two or three
+Drugs, medicines, timber and wildlife, cultural goods, generic: a block is told by its ``family``. Each requires two or three
 fields and offers the rest; weights are kilograms, volumes cubic metres, shares percent. Code lists and identifiers
 are modelled on public descriptions of those the field uses (UN schedules, WHO terms, CITES codes, Object ID); the
 closed lists stand in ``relay.codes``.
@@ -12,9 +12,9 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from relay.messages.base import Part
 from relay.messages.identifiers import Atc, Cas, Gtin
-from relay.messages.types import Count, Country, Digest, Form, Kilograms, Label, Line, Prose, listed, refusal
+from relay.messages.part import Part
+from relay.messages.types import CaseNumber, Count, Country, Day, Digest, Form, Kilograms, Label, Line, Prose, listed, refusal
 
 Percent: TypeAlias = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 CubicMetres: TypeAlias = Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)]
@@ -81,6 +81,22 @@ class Medicines(Part):
     units: Count | None = Field(default=None, description="quantity, in dose units (tablets, vials, ...)")
 
 
+class Permit(Part):
+    """A paper that was shown for a specimen, true or not."""
+
+    number: CaseNumber = Field(description="number of the paper")
+    type: Annotated[str, listed("permit_types")] | None = Field(default=None, description="kind of paper")
+    country: Country | None = Field(default=None, description="country that issued it, or is said to have")
+    valid_from: Day | None = Field(default=None, description="first day of its validity")
+    valid_until: Day | None = Field(default=None, description="last day of its validity; not before the first")
+
+    @model_validator(mode="after")
+    def _ends_after_it_begins(self) -> Self:
+        if self.valid_from and self.valid_until and self.valid_until < self.valid_from:
+            raise refusal("contradiction", "valid_until is before valid_from")
+        return self
+
+
 class Species(Part):
     """Timber or wildlife: a specimen of a species."""
 
@@ -97,7 +113,14 @@ class Species(Part):
     mass_kg: Kilograms | None = Field(default=None, description="mass, kg")
     count: Count | None = Field(default=None, description="number of specimens")
     permits: tuple[Label, ...] = Field(default=(), max_length=32, description="numbers of permits shown, true or not")
+    papers: tuple[Permit, ...] = Field(default=(), max_length=32, description="the same papers with their validity, if known")
     origin: Country | None = Field(default=None, description="country of harvest or catch, ISO 3166-1 alpha-2")
+
+    @model_validator(mode="after")
+    def _appendix_of_a_listed_species(self) -> Self:
+        if self.cites_appendix is None and (self.source or self.purpose):
+            raise refusal("contradiction", "CITES source and purpose codes are given without cites_appendix; give it, or none")
+        return self
 
 
 class Image(Part):
@@ -129,4 +152,25 @@ class CulturalGoods(Part):
     images: tuple[Image, ...] = Field(default=(), max_length=50, description="images, by digest")
 
 
-Details: TypeAlias = Annotated[Drugs | Medicines | Species | CulturalGoods, Field(discriminator="family")]
+class Attribute(Part):
+    """A property of goods that no block has a field for."""
+
+    name: Label = Field(description="what it is, such as calibre")
+    value: Label = Field(description="its value, with its unit")
+
+
+class Generic(Part):
+    """Goods of any other crime type: weapons, tobacco, vehicles, devices, money, ..."""
+
+    family: Literal["generic"] = Field(description="family of the block")
+    item: Label = Field(description="what it is, in a word or two")
+    description: Prose | None = Field(default=None, description="description that would let a stranger recognise it")
+    make: Label | None = Field(default=None, description="make or brand")
+    model: Label | None = Field(default=None, description="model or type")
+    serials: tuple[Label, ...] = Field(default=(), max_length=100, description="serial numbers")
+    marking: Line | None = Field(default=None, description="marks, stamps, logos")
+    origin: Country | None = Field(default=None, description="country of manufacture, ISO 3166-1 alpha-2")
+    attributes: tuple[Attribute, ...] = Field(default=(), max_length=32, description="other properties")
+
+
+Details: TypeAlias = Annotated[Drugs | Medicines | Species | CulturalGoods | Generic, Field(discriminator="family")]

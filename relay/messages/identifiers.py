@@ -2,9 +2,9 @@
 
 The check digits come from python-stdnum (IMO ship numbers, CAS, GTIN, IBAN), imported on first use and asked for the
 digit alone, since the form is already known. Its ISO 6346 takes 12 microseconds, a quarter of a message's budget, so
-containers are checked here (a test compares the two); so are VIN, MMSI, UN/LOCODE and HS codes, which it does not
-have. Every identifier is taken in its compact form only (no spaces, no prefix), so that one number never has two
-spellings.
+containers are checked here (a test compares the two); so are VIN, MMSI, UN/LOCODE, HS codes and the machine-readable
+zones of travel documents (ICAO Doc 9303), which it does not have. Every identifier is taken in its compact form only
+(no spaces, no prefix), so that one number never has two spellings.
 
 A VIN's check digit is mandatory in North America only, so it is checked only there (first character 1 to 5). Whether
 a well formed UN/LOCODE is assigned is not checked: no kept package ships the list.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from typing_extensions import TypeAliasType
 
@@ -26,6 +26,21 @@ _VIN_VALUES = dict(
 )
 # A=10 and so on, leaving out the multiples of 11.
 _CONTAINER_VALUES = {c: value for value, c in enumerate("0123456789A BCDEFGHIJK LMNOPQRSTU VWXYZ") if c != " "}
+_ICAO_VALUES = {c: value for value, c in enumerate("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")} | {"<": 0}
+# By (lines, characters a line): the stretches that a digit covers, and where the digit stands, in the joined lines.
+# An extended document number of TD1 and TD2 (a filler for its digit) is not taken: write the number by hand then.
+_Field: TypeAlias = tuple[tuple[tuple[int, int], ...], int]
+_ICAO_FIELDS: dict[tuple[int, int], tuple[_Field, ...]] = {
+    (2, 44): (
+        (((44, 53),), 53),
+        (((57, 63),), 63),
+        (((65, 71),), 71),
+        (((72, 86),), 86),
+        (((44, 54), (57, 64), (65, 87)), 87),
+    ),
+    (2, 36): ((((36, 45),), 45), (((49, 55),), 55), (((57, 63),), 63), (((36, 46), (49, 56), (57, 71)), 71)),
+    (3, 30): ((((5, 14),), 14), (((30, 36),), 36), (((38, 44),), 44), (((5, 30), (30, 37), (38, 45), (48, 59)), 59)),
+}
 _VIN_WEIGHTS = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
 
 
@@ -85,9 +100,31 @@ def _locode(code: str) -> str:
 
 
 def _hs(code: str) -> str:
-    if code[:2] not in codes.HS_CHAPTERS:
+    if code[:2] not in codes.LISTS["hs_chapters"].codes:
         raise refusal("not-in-list", "the first two digits are no chapter of the Harmonised System")
     return code
+
+
+def icao_digit(text: str) -> str:
+    """Return the check digit of ICAO Doc 9303 for a field of a machine-readable zone."""
+    return str(sum(_ICAO_VALUES[c] * (7, 3, 1)[place % 3] for place, c in enumerate(text)) % 10)
+
+
+def _mrz(zone: str) -> str:
+    lines = zone.split("\n")
+    shape = (len(lines), len(lines[0]))
+    if shape not in _ICAO_FIELDS or len({len(line) for line in lines}) != 1:
+        raise refusal("bad-format", "a machine-readable zone has 2 lines of 44 or 36 characters, or 3 of 30")
+    whole = "".join(lines)
+    for pieces, digit in _ICAO_FIELDS[shape]:
+        field = "".join(whole[start:stop] for start, stop in pieces)
+        _confirm("machine-readable zone", zone, valid=_icao_agrees(field, whole[digit]))
+    return zone
+
+
+def _icao_agrees(field: str, digit: str) -> bool:
+    # An empty optional field may have a filler in the place of its digit.
+    return icao_digit(field) == digit or (digit == "<" and not field.strip("<"))
 
 
 Container = TypeAliasType(
@@ -138,4 +175,17 @@ Atc = TypeAliasType(
 Packaging = TypeAliasType(
     "Packaging",
     Annotated[str, Form(r"^[0-9A-Z]{2}$", "a package type is a UN/ECE Recommendation 21 code, such as CT", 2)],
+)
+Mrz = TypeAliasType(
+    "Mrz",
+    Annotated[
+        str,
+        Form(
+            r"^[0-9A-Z<]{30,44}(\n[0-9A-Z<]{30,44}){1,2}$", "a machine-readable zone is 2 or 3 lines of A-Z, 0-9 and <", 92, _mrz
+        ),
+    ],
+)
+Phone = TypeAliasType(
+    "Phone",
+    Annotated[str, Form(r"^[+][1-9][0-9]{6,14}$", "a telephone number is + and up to 15 digits, such as +3225550100", 16)],
 )

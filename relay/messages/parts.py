@@ -2,18 +2,19 @@
 
 A block requires only what makes it mean anything (a place its country, a commodity its description); the rest is the
 full tier. A block that contradicts itself is refused here: a UN/LOCODE of another country, a net weight above the
-gross weight.
+gross weight, half a piece, a destination before the departure.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from relay.messages.base import Part
 from relay.messages.details import Details
-from relay.messages.identifiers import Container, Hs, Imo, Locode, Mmsi, Packaging, Vin
+from relay.messages.identifiers import Container, Hs, Imo, Locode, Mmsi, Packaging, Phone, Vin
+from relay.messages.part import Part
 from relay.messages.types import (
     Amount,
     CaseNumber,
@@ -23,6 +24,7 @@ from relay.messages.types import (
     Currency,
     Distinct,
     Label,
+    Language,
     Line,
     Moment,
     TransportMode,
@@ -30,6 +32,8 @@ from relay.messages.types import (
     listed,
     refusal,
 )
+
+_COUNTED = ("C62", "NAR", "NPR")
 
 
 class Place(Part):
@@ -54,12 +58,26 @@ class Route(Part):
     transit: tuple[Place, ...] = Field(default=(), max_length=32, description="places of transit, in order")
     destination: Place | None = Field(default=None, description="place of destination")
 
+    @model_validator(mode="after")
+    def _in_order_of_time(self) -> Self:
+        places = (self.departure, *self.transit, self.destination)
+        times = [place.at for place in places if place and place.at]
+        if any(later < earlier for earlier, later in pairwise(times)):
+            raise refusal("contradiction", "the times of this route are not in order: departure, transit, destination")
+        return self
+
 
 class Quantity(Part):
     """An amount with its unit."""
 
     amount: Amount = Field(description="amount, in the unit beside it")
     unit: Unit = Field(description="UN/ECE Recommendation 20 unit, such as KGM (kilograms) or C62 (pieces)")
+
+    @model_validator(mode="after")
+    def _whole_pieces(self) -> Self:
+        if self.unit in _COUNTED and self.amount % 1:
+            raise refusal("contradiction", "pieces, articles and pairs are counted in whole numbers")
+        return self
 
 
 class Money(Part):
@@ -122,3 +140,16 @@ class Link(Part):
     case_number: CaseNumber = Field(description="case number of the other case, as its holder writes it")
     holder: CentreId | None = Field(default=None, description="id of the centre that holds the other case")
     note: Line | None = Field(default=None, description="what links them, in words")
+
+
+class Contact(Part):
+    """A post that can be reached, not a person: people change shifts."""
+
+    post: Label = Field(description="duty post, such as the operations room of an administration")
+    phone: Phone = Field(description="telephone number, E.164")
+    centre: CentreId | None = Field(default=None, description="id of its centre")
+    country: Country | None = Field(default=None, description="country, ISO 3166-1 alpha-2")
+    round_the_clock: bool = Field(default=True, description="whether somebody answers at any hour")
+    languages: Annotated[tuple[Language, ...], Field(max_length=16), Distinct] = Field(
+        default=(), description="languages spoken there, BCP 47"
+    )

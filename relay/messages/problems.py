@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 SET_BY_NODE = frozenset({"id", "regions", "received_at"})
-_UNION_FIELD = "details"  # the one field whose errors carry the tag of its block in their location
+# The fields whose errors carry the tag of their block in the location, and where a block has its tag.
+_TAGS = {"details": "family", "message": "kind", "subject": "type"}
 
 # pydantic's word for what is wrong -> our code and our sentence, filled in from the bounds pydantic names.
 _TOLD = {
@@ -89,9 +90,9 @@ def _told(kind: str, context: dict[str, Any]) -> tuple[str, str]:
 
 
 def _path(loc: tuple[int | str, ...]) -> list[int | str]:
-    """Return a location without the tags of unions: the kind in front, a block's family behind its field."""
+    """Return a location without the tags of unions: the kind in front, a block's tag behind its field."""
     inner = loc[1:]
-    return [part for before, part in zip((None, *inner), inner, strict=False) if before != _UNION_FIELD]
+    return [part for before, part in zip((None, *inner), inner, strict=False) if before not in _TAGS]
 
 
 def _pointer(path: list[int | str]) -> str:
@@ -109,14 +110,14 @@ def _at(document: dict[str, Any], path: list[int | str]) -> object:
 
 
 def _of_union(kind: str, path: list[int | str], document: dict[str, Any], context: dict[str, Any]) -> Problem:
-    tag = "family" if path else "kind"
+    tag = _TAGS[str(path[-1])] if path else "kind"
     pointer = _pointer([*path, tag])
     if kind == "union_tag_not_found":
         return Problem(pointer, "missing-field", f"the field {tag} is required")
     found = _at(document, [*path, tag])
     if not isinstance(found, str):
         return Problem(pointer, *_TOLD["string_type"])
-    code = "not-in-list" if path else "unknown-kind"
+    code = "unknown-kind" if tag == "kind" else "not-in-list"
     tags = context["expected_tags"].replace("'", "")
     return Problem(pointer, code, f"{shown(found)} is not one of {tags}")
 

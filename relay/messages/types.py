@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -43,19 +44,19 @@ def _coded(schema: CoreSchema, code: str, sentence: str) -> CoreSchema:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A code of a closed list."""
+    """A code of a closed list, which is read when a model is built: an operator may have replaced it."""
 
-    values: tuple[str, ...]
-    sentence: str
+    values: Callable[[], tuple[str, ...]]
+    sentence: Callable[[], str]
     code: str = "not-in-list"
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Check membership inside the compiled core."""
-        return _coded(core_schema.literal_schema(list(self.values)), self.code, self.sentence)
+        return _coded(core_schema.literal_schema(list(self.values())), self.code, self.sentence())
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Publish the list."""
-        return {"type": "string", "enum": list(self.values)}
+        return {"type": "string", "enum": list(self.values())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +103,13 @@ class _Moment:
 
 def listed(name: str) -> Listed:
     """Return membership of one of the closed lists of ``codes``."""
+    return Listed(partial(codes.codes_of, name), partial(_one_of, name))
+
+
+def _one_of(name: str) -> str:
     values = codes.codes_of(name)
     shown = ", ".join(values) if len(values) <= 16 else f"{', '.join(values[:8])} and {len(values) - 8} more"
-    return Listed(values, f"the value must be one of {name.replace('_', ' ')}: {shown}")
+    return f"the value must be one of {name.replace('_', ' ')}: {shown}"
 
 
 def _distinct(items: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -130,19 +135,39 @@ def _language_schema() -> Form:
     )
 
 
+def _real_day(text: str) -> str:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        raise refusal("bad-format", "this day does not exist in the calendar") from None
+    return text
+
+
+Day = TypeAliasType(
+    "Day",
+    Annotated[
+        str,
+        Form(
+            r"^(19|2[0-9])[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$",
+            "a day is written as 2027-03-31",
+            10,
+            _real_day,
+        ),
+    ],
+)
 Moment = TypeAliasType("Moment", Annotated[datetime, _Moment()])
 CrimeType = TypeAliasType(
     "CrimeType",
     Annotated[
         str,
-        Listed(codes.CRIME_TYPES, f"no crime type of list {codes.CRIME_TYPES_VERSION}", "unknown-crime-type"),
+        Listed(codes.crime_types, lambda: f"no crime type of list {codes.crime_types_version()}", "unknown-crime-type"),
     ],
 )
 Country = TypeAliasType(
     "Country",
     Annotated[
         str,
-        Listed(codes.COUNTRIES, "a country is its ISO 3166-1 alpha-2 code, such as BE", "unknown-country"),
+        Listed(lambda: codes.COUNTRIES, lambda: "a country is its ISO 3166-1 alpha-2 code, such as BE", "unknown-country"),
     ],
 )
 Unit = TypeAliasType("Unit", Annotated[str, listed("units")])
@@ -179,7 +204,7 @@ Grading = TypeAliasType(
     "Grading",
     Annotated[
         str,
-        Listed(codes.GRADINGS, "a grading is the source A, B, C or X and the information 1 to 4, such as B2"),
+        Listed(lambda: codes.GRADINGS, lambda: "a grading is the source A, B, C or X and the information 1 to 4, such as B2"),
     ],
 )
 
