@@ -68,6 +68,12 @@ class Delivery:
     routing_key: str
     redelivered: bool
     message: AbstractIncomingMessage
+    channel: AbstractChannel  # the message's own can't be asked for once it is closed
+
+    @property
+    def gone(self) -> bool:
+        """Whether its channel is closed, so that it can't be acknowledged any more: the broker delivers it again."""
+        return self.channel.is_closed
 
 
 class _Attempts:
@@ -142,7 +148,7 @@ class Broker:
 
         An acknowledgement that fails is no trouble: the broker delivers again, and the store knows the copy.
         """
-        last = {id(delivery.message.channel): delivery for delivery in deliveries}
+        last = {id(delivery.channel): delivery for delivery in deliveries}
         for delivery in last.values():
             with _best_effort():
                 async with asyncio.timeout(STEP_SECONDS):
@@ -194,7 +200,7 @@ class Broker:
         queue = await _within(channel.get_queue(queue_name, ensure=True))
 
         async def on_message(message: AbstractIncomingMessage) -> None:
-            deliver(Delivery(lane, message.body, message.routing_key or "", bool(message.redelivered), message))
+            deliver(Delivery(lane, message.body, message.routing_key or "", bool(message.redelivered), message, channel))
 
         tag = await _within(queue.consume(on_message))
         self._consuming.append((channel, queue_name, tag))

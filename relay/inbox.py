@@ -84,7 +84,12 @@ class Inbox:
         self._idle.set()
 
     def deliver(self, delivery: Delivery) -> None:
-        """Take a delivery from the broker; returns at once."""
+        """Take a delivery from the broker; returns at once.
+
+        What a lost connection delivered comes again, so it is let go: it would pile up with each reconnect.
+        """
+        if self._waiting and self._waiting[0].gone:
+            self._waiting = [waiting for waiting in self._waiting if not waiting.gone]
         self._waiting.append(delivery)
         self._idle.clear()
         self._arrived.set()

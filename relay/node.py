@@ -224,6 +224,12 @@ def _broker_plan(settings: Settings) -> BrokerPlan:
 
 
 async def _forever(loop: Awaitable[None]) -> None:
-    """Run a loop that must not end by itself."""
-    await loop
+    """Run a loop that must not end by itself; a task group takes no notice of a cancellation that it did not ask for."""
+    try:
+        await loop
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise RuntimeError("a loop of the node was cancelled by something in it") from error
     raise RuntimeError("a loop of the node ended by itself")

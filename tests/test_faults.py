@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pkgutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
@@ -12,9 +13,11 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractConnection
 
 from relay import broker as broker_module
+from relay import node as node_module
 from relay import topology
 from relay.errors import StoreTrouble
 from relay.rabbit import Management, PrivateBroker
+from relay.store import Connection
 from tests.live import LANE, Live, eventually, message, private_network
 
 A, B, C = CENTRES = ("FLTA", "FLTB", "FLTC")
@@ -151,3 +154,99 @@ async def test_closing_a_frozen_connection_does_not_swallow_the_end() -> None:
         await task
     assert task.cancelled()
     await broker_module._close(cast("AbstractConnection", Stray()))
+
+
+async def test_a_loop_that_is_cancelled_from_inside_ends_the_node() -> None:
+    """A task group takes no notice of a stray cancellation, so the node makes an error of it: no loop is ever missing."""
+
+    async def strays() -> None:
+        raise asyncio.CancelledError
+
+    task = asyncio.create_task(node_module._forever(strays()))
+    with pytest.raises(RuntimeError, match="cancelled"):
+        await task
+    asked = asyncio.create_task(node_module._forever(asyncio.sleep(60)))
+    await asyncio.sleep(0)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+
+
+async def test_deliveries_of_a_lost_connection_do_not_pile_up(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the store can't be written, each reconnect leaves one copy of a delivery; the node outlives it and all arrive."""
+    inbox, store = live[B].inbox, live[B].centre.store
+    write = store.write
+    broken = True
+
+    async def fails(job: Callable[[Any], Any]) -> Any:
+        if broken:
+            raise StoreTrouble("store-full", "The disk is full.")
+        return await write(job)
+
+    monkeypatch.setattr(store, "write", fails)
+    ids = {(await live.submit(A, message(case_number=f"PILE-{number}", to=[B]))).id for number in range(20)}
+    await eventually(lambda: inbox._waiting)
+    for _ in range(4):
+        live[B].broker._lose(live[B].broker._lost)
+        await asyncio.wait_for(live[B].broker.connected.wait(), 10)
+        await asyncio.sleep(0.3)
+    waiting = [delivery.raw for delivery in inbox._waiting]
+    assert len(waiting) == len(set(waiting))
+    broken = False
+    taken: set[str] = set()
+    while not ids <= taken:
+        given = {one.id for one in await live.take(B, wait=15)}
+        assert given
+        taken |= given
+
+
+@pytest.mark.parametrize(
+    ("centre", "module", "name"),
+    [
+        (A, "relay.broker:Broker", "publish"),  # committed, not published
+        (A, "relay.store.outgoing", "mark_sent"),  # published, its confirm not noted
+        (A, "relay.store.said", "apply"),  # a receipt arrived and is not committed
+        (B, "relay.store.incoming", "take"),  # delivered, not committed
+        (B, "relay.broker:Broker", "ack"),  # committed, not acknowledged to the broker
+        (B, "relay.control:Control", "post"),  # a receipt committed, not posted
+        (B, "relay.store.incoming", "acknowledge"),  # the system's word not committed
+    ],
+)
+async def test_a_node_that_ends_between_two_steps_keeps_its_promise(live: Live, centre: str, module: str, name: str) -> None:
+    """Wherever a node ends, what was promised is handed over, never after its acknowledgement, and seen as delivered."""
+    victim, reached, loop = live[centre], asyncio.Event(), asyncio.get_running_loop()
+    owner = pkgutil.resolve_name(module)
+    real = getattr(owner, name)
+
+    def in_store(connection: Connection, *given: Any) -> Any:
+        if f"/{centre}/" not in str(connection.engine.url.database) or live.nodes.get(centre) is not victim:
+            return real(connection, *given)
+        loop.call_soon_threadsafe(reached.set)
+        raise StoreTrouble("store-unavailable", "The node ends here.")
+
+    async def hangs(self: object, *given: Any) -> Any:
+        if self is not victim.broker:
+            return await real(self, *given)
+        reached.set()
+        return await asyncio.Event().wait()
+
+    def says_nothing(self: object, *given: Any) -> Any:
+        return reached.set() if self is victim.control else real(self, *given)
+
+    fault: Any = {"publish": hangs, "ack": hangs, "post": says_nothing}.get(name, in_store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, fault)
+        stored = await live.submit(A, message(case_number=f"END-{name}", to=[B]))
+        if name == "acknowledge":
+            with contextlib.suppress(StoreTrouble):
+                await live.take(B, wait=15)
+        await asyncio.wait_for(reached.wait(), 10)
+        await live.abort(centre)
+    await live.start(centre)
+    handed: set[str] = set()
+    while stored.id not in handed:
+        given = {one.id for one in await live.take(B, wait=20)}
+        assert given, "what was promised did not arrive"
+        handed |= given
+    await live.reaches(A, stored.id, B, "delivered")
+    assert stored.id not in {one.id for one in await live.take(B, wait=0.5)}
