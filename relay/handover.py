@@ -17,8 +17,8 @@ from relay import seal
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.control import Control, statements
-from relay.envelope import parse
-from relay.errors import Rejected
+from relay.envelope import Envelope, parse
+from relay.errors import NotAuthentic, Rejected, RelayError
 from relay.log import Event
 from relay.receipts import State
 from relay.store import Connection, incoming
@@ -97,22 +97,36 @@ class Handover:
         return given
 
     def _open(self, handed: list[Handed], resting: dict[int, Resting]) -> list[Given]:
-        """Decrypt what is given out, up to a bounded size; the rest is given next time."""
-        opened = {
-            n: (parse(rest.header + rest.body), self._centre.storage_key.unwrap(rest.content_key)) for n, rest in resting.items()
-        }
+        """Decrypt what is given out, up to a bounded size; the rest is given next time.
+
+        What is damaged at rest stays as it is, for an operator, and holds up no other.
+        """
+        opened = {n: self._unwrap(rest) for n, rest in resting.items()}
         given: list[Given] = []
         size = 0
         for one in handed:
-            envelope, key = opened[one.envelope]
-            content = seal.content(envelope, key, one.position)
+            if (known := opened[one.envelope]) is None:
+                continue
+            content = seal.content(*known, one.position)
             if isinstance(content, Rejected):
-                raise content
+                self._say_damaged(content)
+                continue
             size += len(content)
             if given and size > MAX_HANDED_BYTES:
                 break
             given.append(Given(one.id, one.origin, one.received_at, content))
         return given
+
+    def _unwrap(self, rest: Resting) -> tuple[Envelope, bytes] | None:
+        try:
+            return parse(rest.header + rest.body), self._centre.storage_key.unwrap(rest.content_key)
+        except NotAuthentic as error:
+            self._say_damaged(error)
+            return None
+
+    def _say_damaged(self, error: RelayError) -> None:
+        detail = f"A received message is damaged in the store and can't be given out: {error.detail}"
+        self._centre.log.error(Event.STORE_TROUBLE, code=error.code, detail=detail)
 
     def _record(
         self, connection: Connection, places: list[Place], state: State, now: int, code: str | None = None

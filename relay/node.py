@@ -43,6 +43,7 @@ from relay.store import Store
 
 STOP_SECONDS = 8.0
 WATCH_SECONDS = 1.0
+UNCOMMITTED_BATCHES = 4  # of the largest size, in memory while the store is slow
 
 
 class Surface(Protocol):
@@ -123,6 +124,9 @@ class Node:
             return StoreTrouble("disk-full", sentence)
         if self.pump.waiting > settings.limits.queued_envelopes:
             sentence = f"{self.pump.waiting} envelopes wait for the broker; ask again when fewer do."
+            return Busy("outbox-full", sentence)
+        if self.outbox.waiting_bytes > UNCOMMITTED_BATCHES * settings.limits.batch_bytes:
+            sentence = f"{self.outbox.waiting_bytes} bytes of messages wait for the store; ask again when fewer do."
             return Busy("outbox-full", sentence)
         return None
 

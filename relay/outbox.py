@@ -101,6 +101,11 @@ class _Request:
     claimed: list[str] = field(default_factory=list)
 
     @property
+    def size(self) -> int:
+        """How many bytes its messages have."""
+        return sum(len(entry.raw) for entry in self.entries)
+
+    @property
     def rank(self) -> int:
         """How urgent its most urgent message is; 0 is the most."""
         return min(precedence_rank(entry.path.route.precedence) for entry in self.entries)
@@ -138,9 +143,16 @@ class Outbox:
         self._centre = centre
         self._full = full
         self._waiting: list[_Request] = []
+        self._waiting_bytes = 0
+        self._group: list[_Request] = []
         self._arrived = asyncio.Event()
         self._sequences: dict[tuple[str, str], int] = {}
         self._claims: dict[str, asyncio.Future[None]] = {}
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How many bytes of messages wait for their commit, in memory."""
+        return self._waiting_bytes
 
     async def submit(self, submissions: Sequence[Submission]) -> list[Outcome]:
         """Return, in order, each message's promise or why it is refused; whatever is promised is committed."""
@@ -158,6 +170,7 @@ class Outbox:
             raise
         if request.entries:
             self._waiting.append(request)
+            self._waiting_bytes += request.size
             self._arrived.set()
         else:
             request.done.set_result(None)
@@ -175,8 +188,8 @@ class Outbox:
 
     async def drain(self) -> None:
         """Return once nothing waits for its commit."""
-        while self._waiting:
-            await asyncio.gather(*(request.done for request in self._waiting), return_exceptions=True)
+        while waiting := [request.done for request in (*self._group, *self._waiting)]:
+            await asyncio.wait(waiting)
 
     def take_receipt(self, connection: Connection, sender: str, opened: Opened, now: int) -> Callable[[], None] | None:
         """Apply a peer's receipt; raise ``Rejected`` when its body is not one. A copy changes nothing."""
@@ -260,12 +273,13 @@ class Outbox:
         return deadline
 
     async def _commit_group(self) -> None:
-        group = self._take_group()
+        group = self._group = self._take_group()
         started = time.monotonic()
         try:
             stored = await self._store(group)
         except RelayError as error:
             _fail(group, error)
+            self._group = []
             return
         except BaseException:
             _fail(group, StoreTrouble("store-unavailable", "The node stopped before the message was stored."))
@@ -276,6 +290,7 @@ class Outbox:
         for request in group:
             if not request.done.done():
                 request.done.set_result(None)
+        self._group = []
 
     def _take_group(self) -> list[_Request]:
         """Take what waits, the most urgent first, up to a bound, so that nothing urgent waits for a large transaction."""
@@ -287,6 +302,7 @@ class Outbox:
             if count >= MAX_GROUP:
                 break
         group, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        self._waiting_bytes -= sum(request.size for request in group)
         if not self._waiting:
             self._arrived.clear()
         return group

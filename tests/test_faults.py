@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pkgutil
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
@@ -13,9 +14,10 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractConnection
 
 from relay import broker as broker_module
+from relay import handover, messages, topology
 from relay import node as node_module
-from relay import topology
-from relay.errors import StoreTrouble
+from relay.errors import Busy, StoreTrouble
+from relay.outbox import Submission
 from relay.rabbit import Management, PrivateBroker
 from relay.store import Connection
 from tests.live import LANE, Live, eventually, message, private_network
@@ -250,3 +252,66 @@ async def test_a_node_that_ends_between_two_steps_keeps_its_promise(live: Live, 
         handed |= given
     await live.reaches(A, stored.id, B, "delivered")
     assert stored.id not in {one.id for one in await live.take(B, wait=0.5)}
+
+
+async def test_a_slow_store_bounds_what_waits_in_memory(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a commit takes long, submitting more bytes than the node keeps in memory is answered with 429."""
+    node, gate = live[A], threading.Event()
+    monkeypatch.setattr(node_module, "UNCOMMITTED_BATCHES", 0)
+    slow = asyncio.create_task(node.centre.store.write(lambda _: gate.wait(10)))
+    raw = message(case_number="SLOW", to=[B])
+    taken = [asyncio.create_task(node.outbox.submit([Submission(raw, messages.parse(raw))])) for _ in range(3)]
+    try:
+        await asyncio.sleep(0.1)
+        taken.append(asyncio.create_task(node.outbox.submit([Submission(raw, messages.parse(raw))])))
+        await eventually(lambda: isinstance(node.full(), Busy), 3)
+    finally:
+        gate.set()
+    await asyncio.gather(slow, *taken)
+    assert node.full() is None
+    await live.take(B)
+
+
+async def test_draining_the_outbox_waits_for_the_commit_under_way(live: Live) -> None:
+    """What is being committed counts as waiting, so a graceful stop answers its submitter first."""
+    node, gate = live[A], threading.Event()
+    slow = asyncio.create_task(node.centre.store.write(lambda _: gate.wait(10)))
+    promise = asyncio.create_task(live.submit(A, message(case_number="DRAIN", to=[B])))
+    await asyncio.sleep(0.2)
+    drained = asyncio.create_task(node.outbox.drain())
+    await asyncio.sleep(0.1)
+    assert not drained.done()
+    gate.set()
+    await asyncio.gather(slow, drained, promise)
+    await live.take(B)
+
+
+async def test_a_handout_is_bounded_before_it_is_loaded(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large envelopes beyond the bound are neither loaded nor marked as given out; they come with the next handout."""
+    monkeypatch.setattr(handover, "MAX_HANDED_BYTES", 2_000)
+    large = [message(case_number=f"LARGE-{number}", to=[B], office="x" * 200) for number in range(4)]
+    stored = [await live.submit(A, raw) for raw in large]
+    for one in stored:
+        await live.reaches(A, one.id, B, "accepted")
+    first = await live[B].handover.take(1000, 5)
+    assert 0 < len(first) < 4
+    unknown = (await live[B].handover.acknowledge([one.id for one in stored])).unknown
+    assert len(unknown) == 4 - len(first)
+    taken = len(first)
+    while taken < 4:
+        taken += len(await live.take(B))
+
+
+async def test_a_message_damaged_at_rest_holds_up_no_other(live: Live) -> None:
+    """What can't be read back from the store stays where it is; the next message is given out."""
+    damaged = await live.submit(A, message(case_number="DAMAGED", to=[B]))
+    await live.reaches(A, damaged.id, B, "accepted")
+    await live[B].centre.store.write(
+        lambda connection: connection.exec_driver_sql(
+            "UPDATE inbox_envelope SET body = zeroblob(length(body)) WHERE n = (SELECT envelope FROM inbox_message WHERE id = ?)",
+            (damaged.id,),
+        )
+    )
+    stored = await live.submit(A, message(case_number="WHOLE", to=[B]))
+    await live.reaches(A, stored.id, B, "accepted")
+    assert {one.id for one in await live.take(B)} == {stored.id}
