@@ -302,6 +302,31 @@ async def test_a_handout_is_bounded_before_it_is_loaded(live: Live, monkeypatch:
         taken += len(await live.take(B))
 
 
+async def test_many_lost_receipts_come_again_without_long_pauses(live: Live) -> None:
+    """When a hundred receipts of `delivered` are lost, marks go on at short pauses until all came again."""
+    stored = [await live.submit(A, message(case_number=f"MANY-{number}", to=[B])) for number in range(100)]
+    for one in stored:
+        await live.reaches(A, one.id, B, "accepted")
+    await live.stop(A)
+    for given in await live[B].handover.take(1000, 5):
+        await live[B].handover.acknowledge([given.id])
+    await eventually(lambda: not live[B].control._waiting)
+    await asyncio.sleep(0.5)
+    await live.purge(A, "control")
+    await live.start(A)
+    for one in stored:
+        await live.reaches(A, one.id, B, "delivered", 30)
+
+
+async def test_a_closed_store_refuses_instead_of_waiting_for_ever(live: Live) -> None:
+    """What comes after the store was closed is told so."""
+    victim = live[B].centre.store
+    await live.stop(B)
+    with pytest.raises(StoreTrouble):
+        await asyncio.wait_for(victim.write(lambda _: None), 2)
+    await live.start(B)
+
+
 async def test_a_message_damaged_at_rest_holds_up_no_other(live: Live) -> None:
     """What can't be read back from the store stays where it is; the next message is given out."""
     damaged = await live.submit(A, message(case_number="DAMAGED", to=[B]))

@@ -102,16 +102,20 @@ class Writer:
         self._jobs: queue.SimpleQueue[tuple[Job, asyncio.Future[Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._loop = asyncio.get_running_loop()
+        self._closed = False
         self._thread.start()
 
     async def run(self, job: Callable[[Connection], T]) -> T:
         """Run a job in the next transaction; return its result after the commit."""
+        if self._closed:
+            raise StoreTrouble("store-unavailable", "The store is closed; the node stops.")
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put((job, future))
         return await future
 
     async def close(self) -> None:
         """Finish what waits and end the thread."""
+        self._closed = True
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
 
