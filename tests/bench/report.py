@@ -45,9 +45,9 @@ queues.
   its own on the same cores; its CPU is part of the sum.
 
 **What gain there is comes from batching, not from a faster library.** Both use aio-pika, which costs hundreds of microseconds
-per AMQP message; up to 64 messages share one, together with one signature, one wrapped key and one transaction. With one message an
-envelope the relay reaches {single:.2f} of FastStream's throughput: that is what store, signature and receipts cost. Batches form
-only where messages wait; at low load each travels alone.
+per AMQP message; up to 64 messages share one, together with one signature, one wrapped key and one transaction. With one message
+an envelope the relay reaches {single:.2f} of FastStream's throughput: that is what store, signature and receipts cost. Batches
+form only where messages wait; at low load each travels alone.
 
 ## Latency
 
