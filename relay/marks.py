@@ -94,9 +94,10 @@ class Marks:
         if not incoming.is_news(connection, sender, core.epoch, f"mark/{mark.lane}", core.to[0].first):
             return None
         held = incoming.held(connection, sender, mark.epoch, mark.lane)
-        said = incoming.receipts(connection, sender, mark.epoch, mark.lane, mark.open, MAX_RECEIPTS)
+        number = core.to[0].first
+        said = incoming.receipts(connection, sender, mark.epoch, mark.lane, mark.open, MAX_RECEIPTS, number)
         missing = receipts.missing(held, mark.highest)
-        return partial(self._answer, sender, mark, core.to[0].first, said, bool(missing), now)
+        return partial(self._answer, sender, mark, number, said, bool(missing), now)
 
     def take_nack(self, connection: Connection, sender: str, opened: Opened, now: int) -> Callable[[], None] | None:
         """Line up again what a peer says it never got."""

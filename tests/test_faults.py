@@ -55,6 +55,12 @@ def mend(live: Live) -> None:
         management.apply(management.plan(network.topology, network.passwords), network.passwords)
 
 
+async def empty(live: Live) -> None:
+    """Take what earlier tests left at B."""
+    while await live.take(B, wait=1):
+        pass
+
+
 async def test_a_peer_without_a_queue_delays_no_other_and_catches_up(live: Live) -> None:
     """With forty envelopes for a queue that is gone, one for another centre goes out; mended, all forty go out."""
     await administer(live, lambda channel: channel.queue_delete(topology.queue(C, LANE)))
@@ -288,6 +294,7 @@ async def test_draining_the_outbox_waits_for_the_commit_under_way(live: Live) ->
 
 async def test_a_handout_is_bounded_before_it_is_loaded(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """Large envelopes beyond the bound are neither loaded nor marked as given out; they come with the next handout."""
+    await empty(live)
     monkeypatch.setattr(handover, "MAX_HANDED_BYTES", 2_000)
     large = [message(case_number=f"LARGE-{number}", to=[B], office="x" * 200) for number in range(4)]
     stored = [await live.submit(A, raw) for raw in large]
@@ -318,6 +325,22 @@ async def test_many_lost_receipts_come_again_without_long_pauses(live: Live) -> 
         await live.reaches(A, one.id, B, "delivered", 30)
 
 
+async def test_a_lost_receipt_comes_again_behind_many_that_are_known(live: Live) -> None:
+    """Ninety messages that wait for their system do not keep the receipt of a later one from being sent again."""
+    stored = []
+    for number in range(90):
+        stored.append(await live.submit(A, message(case_number=f"STUCK-{number}", to=[B])))
+        await live.reaches(A, stored[-1].id, B, "accepted")
+    await live.stop(A)
+    await live[B].handover.take(1000, 5)
+    await live[B].handover.acknowledge([stored[-1].id])
+    await asyncio.sleep(0.5)
+    await live.purge(A, "control")
+    await live.start(A)
+    await live.reaches(A, stored[-1].id, B, "delivered", 20)
+    await live.take(B)
+
+
 async def test_a_closed_store_refuses_instead_of_waiting_for_ever(live: Live) -> None:
     """What comes after the store was closed is told so."""
     victim = live[B].centre.store
@@ -329,6 +352,7 @@ async def test_a_closed_store_refuses_instead_of_waiting_for_ever(live: Live) ->
 
 async def test_a_message_damaged_at_rest_holds_up_no_other(live: Live) -> None:
     """What can't be read back from the store stays where it is; the next message is given out."""
+    await empty(live)
     damaged = await live.submit(A, message(case_number="DAMAGED", to=[B]))
     await live.reaches(A, damaged.id, B, "accepted")
     await live[B].centre.store.write(

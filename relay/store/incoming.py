@@ -20,6 +20,7 @@ from relay.store.common import Resting, inserted, resting, upsert
 from relay.store.tables import HEARD, INBOX_CLOSED, INBOX_ENVELOPE, INBOX_MESSAGE, RECEIPT_OUT, RECEIPT_RANGE, SAMPLE
 
 KEPT_SAMPLES = 1000
+MOST_RECEIPTS = 4096
 OPEN = text("inbox_message.state IN ('waiting', 'handed')")  # as in the index: SQLite would not see that bound values fit it
 
 # Built once: these run for every envelope.
@@ -191,7 +192,8 @@ def hand_out(connection: Connection, limit: int, most_bytes: int, now: int) -> t
 def _within(rows: Sequence[Any], most_bytes: int) -> list[Any]:
     """Return the first rows whose envelopes, each counted once, have at most so many bytes; the first one in any case."""
     counted: set[int] = set()
-    size, taken = 0, []
+    taken: list[Any] = []
+    size = 0
     for row in rows:
         size += 0 if row.envelope in counted else row.size
         counted.add(row.envelope)
@@ -244,9 +246,12 @@ def add_receipt(connection: Connection, recipient: str, receipt_id: str, raw: by
 
 
 def receipts(
-    connection: Connection, origin: str, epoch: int, lane: str, ranges: Iterable[tuple[int, int]], most: int
+    connection: Connection, origin: str, epoch: int, lane: str, ranges: Iterable[tuple[int, int]], most: int, turn: int = 0
 ) -> list[bytes]:
-    """Return the stored receipts that speak of these sequences of an origin's lane, oldest first, at most ``most``."""
+    """Return the stored receipts that speak of these sequences of an origin's lane, oldest first, at most ``most``.
+
+    When there are more, each ``turn`` brings others, so that none is left out for good.
+    """
     found: set[int] = set()
     for first, last in ranges:
         query = select(RECEIPT_RANGE.c.receipt).where(
@@ -257,9 +262,13 @@ def receipts(
             RECEIPT_RANGE.c.last >= first,
             RECEIPT_RANGE.c.last < last + MAX_COMMITMENTS,  # no statement is longer, and the index ends here
         )
-        found.update(connection.execute(query.limit(most)).scalars())
+        found.update(connection.execute(query.limit(MOST_RECEIPTS)).scalars())
+        if len(found) >= MOST_RECEIPTS:
+            break
+    chosen = sorted(found, reverse=True)
+    start = turn % max(-(-len(chosen) // most), 1) * most
     rows = connection.execute(
-        select(RECEIPT_OUT.c.raw).where(RECEIPT_OUT.c.n.in_(sorted(found)[:most])).order_by(RECEIPT_OUT.c.n)
+        select(RECEIPT_OUT.c.raw).where(RECEIPT_OUT.c.n.in_(chosen[start : start + most])).order_by(RECEIPT_OUT.c.n)
     )
     return [row.raw for row in rows]
 
