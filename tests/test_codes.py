@@ -1,8 +1,12 @@
 """The code lists: closed, versioned, and every country in exactly one leaf region."""
 
+import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 
 import iso3166
 import pytest
@@ -11,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import codes
+from relay.errors import Misconfigured
 
 FAMILIES = ("drugs", "medicines", "environment", "cultural-goods")
 
@@ -181,6 +186,130 @@ def test_currencies_are_those_in_use() -> None:
     """The euro and the franc CFA are currencies; the mark of 1999 and a test code are not."""
     assert all(map(codes.is_currency, ("EUR", "USD", "XOF", "SGD", "ARS")))
     assert not any(map(codes.is_currency, ("DEM", "XTS", "eur", "")))
+
+
+@pytest.mark.parametrize("language", codes.LANGUAGES)
+@pytest.mark.parametrize("name", sorted(codes.LISTS))
+def test_no_label_is_missing(name: str, language: str) -> None:
+    """Every code of every list has a label of its own in each language, and no label is of a code that is gone."""
+    if language == "en":
+        assert all(codes.label(name, code) for code in codes.codes_of(name))
+        return
+    labels = json.loads(Path(codes.__file__).with_name(f"labels.{language}.json").read_bytes())
+    assert labels[name].keys() == codes.LISTS[name].codes.keys()
+    assert all(codes.label(name, code, language) == text.strip() != "" for code, text in labels[name].items())
+    assert all(_is_arabic(text) for text in labels[name].values()) or language != "ar" or name == "media_types"
+
+
+def _is_arabic(text: str) -> bool:
+    return any("\u0600" <= character <= "\u06ff" for character in text)
+
+
+@pytest.mark.parametrize("language", codes.LANGUAGES)
+def test_countries_regions_currencies_and_languages_have_names(language: str) -> None:
+    """CLDR names each in every language."""
+    for name, known in (("countries", codes.COUNTRIES), ("regions", codes.REGIONS), ("currencies", sorted(codes.currencies()))):
+        assert all(codes.label(name, code, language) for code in known)
+    assert codes.label("languages", "ar", language)
+
+
+def test_labels_say_what_people_say() -> None:
+    """Known labels; another language is English; what is not in a list is an error."""
+    assert codes.label("notice_colours", "yellow", "es") == "persona desaparecida"
+    assert codes.label("countries", "BE", "fr") == "Belgique"
+    assert codes.label("crime_types", "drugs.cocaine", "ar") == codes.crime_type_label("drugs.cocaine", "ar")
+    assert codes.label("statuses", "actual", "fi") == "real"
+    assert set(codes.label_lists()) >= {"kinds", "crime_types", "countries", "languages"}
+    for name, code in (("statuses", "drill"), ("rumours", "x"), ("countries", "ZZ")):
+        with pytest.raises(KeyError):
+            codes.label(name, code)
+
+
+def test_the_clocks_of_requests_are_data() -> None:
+    """Eight hours, three days and seven days, by urgency."""
+    assert {code: codes.reply_hours(code) for code in codes.codes_of("urgencies")} == {
+        "urgent-direct": 8,
+        "urgent-indirect": 72,
+        "normal": 168,
+    }
+
+
+def test_a_list_is_in_force_between_its_days() -> None:
+    """A list without an end holds from its first day on."""
+    entry = codes.LISTS["units"]
+    assert entry.in_force(entry.valid_from)
+    assert not entry.in_force(entry.valid_from - timedelta(days=1))
+    ended = replace(entry, valid_until=entry.valid_from)
+    assert ended.in_force(entry.valid_from)
+    assert not ended.in_force(entry.valid_from + timedelta(days=1))
+
+
+LIST = {"version": "9", "valid_from": "2027-01-01", "about": "Ours.", "codes": {"a": "first"}}
+OWN_LISTS = """
+import sys, json
+from datetime import date
+from pathlib import Path
+from relay import codes, messages
+folder = Path(sys.argv[1])
+example = json.loads(Path(sys.argv[2]).read_bytes())
+assert codes.load(folder, on=date(2026, 6, 1)) == ()
+assert codes.load(folder) == ("crime_types", "threats", "urgencies")
+assert codes.reply_hours("normal") == 120
+assert codes.label("threats", "drone", "fr") == "un drone"
+assert codes.label("threats", "drone", "ar") == "a drone"
+assert codes.known_crime_types() == ("drugs", "drugs.tea")
+messages.rebuild()
+example |= {"threat": "drone", "crime_types": ["drugs.tea"]}
+print(messages.parse(json.dumps(example).encode()).threat)
+update = {name: example[name] for name in ("crime_types", "countries", "tlp", "purpose", "nominal")}
+update |= {"kind": "update", "reason": "x", "message": example}
+update["references"] = [{"id": "019c2a51-7e00-7a30-9d11-2f6f0f1c8a01", "digest": "0" * 64, "relation": "updates"}]
+print(messages.parse(json.dumps(update).encode()).message.threat)
+"""
+
+
+def test_an_operator_replaces_lists_and_the_models_follow(tmp_path: Path) -> None:
+    """Codes of an operator's files are taken by every model built anew, also inside an update."""
+    clocks = {"urgent-direct": 4, "urgent-indirect": 48, "normal": 120}
+    lists = {
+        "threats": LIST | {"codes": {"drone": "a drone"}, "labels": {"fr": {"drone": "un drone"}}},
+        "urgencies": LIST | {"codes": dict.fromkeys(clocks, "text"), "data": clocks},
+        "crime_types": LIST | {"codes": {"drugs": "Drugs", "drugs.tea": "Tea"}},
+    }
+    for name, entry in lists.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(entry))
+    example = Path(__file__).parent.parent / "schemas" / "examples" / "alert.minimal.json"
+    command = [sys.executable, "-c", OWN_LISTS, str(tmp_path), str(example)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.stderr) == (["drone", "drone"], "")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("threats", "{", "form"),
+        ("threats", "[]", "form"),
+        ("threats", json.dumps(LIST | {"codes": {}}), "at least one code"),
+        ("threats", json.dumps(LIST | {"codes": {"a": 1}}), "texts"),
+        ("threats", json.dumps(LIST | {"valid_from": "soon"}), "form"),
+        ("threats", json.dumps(LIST | {"labels": {"de": {"a": "x"}}}), "'de'"),
+        ("threats", json.dumps(LIST | {"labels": {"fr": {"b": "x"}}}), "b"),
+        ("urgencies", json.dumps(LIST), "data"),
+        ("urgencies", json.dumps(LIST | {"data": {"a": "soon"}}), "data"),
+        ("crime_types", json.dumps(LIST | {"codes": {"drugs.tea": "Tea"}}), "stands below"),
+        ("tlp", json.dumps(LIST), "rules of the software"),
+        ("rumours", json.dumps(LIST), "no list"),
+    ],
+)
+def test_a_bad_list_of_an_operator_is_refused_and_nothing_replaced(tmp_path: Path, name: str, text: str, why: str) -> None:
+    """A file is taken whole or not at all, with one code and a sentence that says why."""
+    before = dict(codes.LISTS)
+    (tmp_path / "age_bands.json").write_text(json.dumps(LIST))
+    (tmp_path / f"{name}.json").write_text(text)
+    with pytest.raises(Misconfigured, match=why) as refused:
+        codes.load(tmp_path)
+    assert refused.value.code == "bad-code-list"
+    assert dict(codes.LISTS) == before
 
 
 def test_importing_the_lists_imports_nothing_heavy() -> None:

@@ -16,9 +16,9 @@ from relay.codes.crime_types import (
     covers_crime_type,
     crime_family,
     crime_type_label,
-    crime_types,
     crime_types_version,
     is_crime_type,
+    known_crime_types,
 )
 from relay.codes.labels import label, label_lists
 from relay.codes.lists import (
@@ -81,13 +81,13 @@ __all__ = [
     "covers_crime_type",
     "crime_family",
     "crime_type_label",
-    "crime_types",
     "crime_types_version",
     "currencies",
     "is_country",
     "is_crime_type",
     "is_currency",
     "is_region",
+    "known_crime_types",
     "label",
     "label_lists",
     "leaves",

@@ -20,10 +20,10 @@ _data = read_data("crime_types.json")
 CRIME_TYPES_VERSION: str = _data["version"]
 _labels: dict[str, Mapping[str, str]] = _data["codes"]
 CRIME_TYPE_LABELS: Mapping[str, Mapping[str, str]] = MappingProxyType(_labels)
-CRIME_TYPES: tuple[str, ...] = tuple(CRIME_TYPE_LABELS)  # as shipped; crime_types() has an operator's version
+CRIME_TYPES: tuple[str, ...] = tuple(CRIME_TYPE_LABELS)  # as shipped; known_crime_types() has an operator's version
 
 
-def crime_types() -> tuple[str, ...]:
+def known_crime_types() -> tuple[str, ...]:
     """Return the crime types in force."""
     return tuple(CRIME_TYPE_LABELS)
 

@@ -9,10 +9,11 @@ does not have falls back to English: a label is for people, and never decides an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 
 from relay.codes.crime_types import LANGUAGES, crime_type_label
 from relay.codes.lists import LISTS, read_data
+from relay.codes.regions import is_country, is_region
 
 _replaced: dict[tuple[str, str], Mapping[str, str]] = {}
 
@@ -59,14 +60,26 @@ def _cldr(language: str) -> Mapping[str, Mapping[str, str]]:
     return {"territories": locale.territories, "currencies": locale.currencies, "languages": locale.languages}
 
 
-def _territory(code: str, language: str) -> str:
-    names = _cldr(language)["territories"]
-    return names["AQ"] if code == "010" else names[code]  # CLDR names Antarctica by its letters alone
+def _name(table: str, code: str, language: str) -> str:
+    names = _cldr(language)[table]
+    return names[code] if code in names else _cldr("en")[table][code]
+
+
+def _country(code: str, language: str) -> str:
+    if not is_country(code):  # CLDR also names what is none, such as ZZ
+        raise KeyError(code)
+    return _name("territories", code, language)
+
+
+def _region(code: str, language: str) -> str:
+    if not is_region(code):
+        raise KeyError(code)
+    return _name("territories", "AQ" if code == "010" else code, language)  # CLDR names Antarctica by its letters alone
 
 
 _FROM_CLDR: dict[str, Callable[[str, str], str]] = {
-    "countries": _territory,
-    "regions": _territory,
-    "currencies": lambda code, language: _cldr(language)["currencies"][code],
-    "languages": lambda code, language: _cldr(language)["languages"][code],
+    "countries": _country,
+    "regions": _region,
+    "currencies": partial(_name, "currencies"),
+    "languages": partial(_name, "languages"),
 }

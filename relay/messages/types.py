@@ -160,7 +160,7 @@ CrimeType = TypeAliasType(
     "CrimeType",
     Annotated[
         str,
-        Listed(codes.crime_types, lambda: f"no crime type of list {codes.crime_types_version()}", "unknown-crime-type"),
+        Listed(codes.known_crime_types, lambda: f"no crime type of list {codes.crime_types_version()}", "unknown-crime-type"),
     ],
 )
 Country = TypeAliasType(
