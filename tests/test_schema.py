@@ -1,6 +1,8 @@
 """The published JSON Schemas: equal to the code, described throughout, and never stricter than the models."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -15,6 +17,7 @@ from relay.errors import Refused
 
 FOLDER = Path(__file__).parent.parent / "schemas"
 EXAMPLES = sorted((FOLDER / "examples").glob("*.json"))
+COUNTER = json.loads((FOLDER / "counter-examples" / "index.json").read_bytes())
 
 
 def test_the_published_schemas_are_those_of_the_code() -> None:
@@ -100,6 +103,45 @@ def test_the_examples_fit_their_schemas(path: Path) -> None:
     """Another implementation that has only the schema takes every example."""
     document = json.loads(path.read_bytes())
     assert list(validator(document["kind"]).iter_errors(document)) == []
+
+
+@pytest.mark.parametrize("entry", COUNTER, ids=[entry["file"] for entry in COUNTER])
+def test_the_index_says_which_counter_examples_the_schema_refuses(entry: dict[str, Any]) -> None:
+    """Another implementation knows what its validator finds, and what only the parser does."""
+    document = json.loads((FOLDER / "counter-examples" / entry["file"]).read_bytes())
+    assert validator(document["kind"]).is_valid(document) is not entry["refused_by_schema"]
+
+
+@pytest.mark.parametrize("kind", codes.KINDS)
+def test_check_jsonschema_agrees(kind: str) -> None:
+    """The tool that partners use takes every example and refuses the counter-examples that a schema can refuse."""
+    pytest.importorskip("check_jsonschema")
+    command = [sys.executable, "-m", "check_jsonschema", "--schemafile", str(FOLDER / f"{kind}@1.0.schema.json")]
+    good = [str(path) for path in EXAMPLES if path.name.startswith(f"{kind}.")]
+    bad = [entry["file"] for entry in COUNTER if entry["file"].startswith(f"{kind}.") and entry["refused_by_schema"]]
+    done = subprocess.run([*command, *good], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "ok -- validation done\n")
+    files = [str(FOLDER / "counter-examples" / name) for name in bad]
+    done = subprocess.run([*command, "--output-format", "json", *files], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert {Path(error["filename"]).name for error in json.loads(done.stdout)["errors"]} == set(bad)
+
+
+def test_the_published_pages_are_those_of_the_code() -> None:
+    """Whoever changes a model publishes its page in the same commit."""
+    folder = FOLDER.parent
+    written = {str(path.relative_to(folder)) for path in (folder / schema.PAGES).glob("*.md")}
+    assert written == schema.pages().keys()
+    assert [path for path, text in schema.pages().items() if (folder / path).read_text(encoding="utf-8") != text] == []
+
+
+@pytest.mark.parametrize("kind", codes.KINDS)
+def test_the_page_of_a_kind_names_every_field_of_it(kind: str) -> None:
+    """A reader of the page learns each field beside the marks, and what is required."""
+    page = schema.pages()[f"{schema.PAGES}/{kind}.md"]
+    for name, field in messages.MODELS[kind].model_fields.items():
+        if name not in messages.base.Marks.model_fields:
+            assert f"| `{name}` | {'yes' if field.is_required() else ''} |" in page
 
 
 @pytest.mark.parametrize(
