@@ -1,0 +1,89 @@
+"""``relay schema``: the kinds of messages, their published form, and whether a file is a valid message.
+
+None of it needs a node or a network: it says what this release takes. What a network's rules say of a message (who
+may send it, who gets it) is not looked at here.
+"""
+# ruff: noqa: PLC0415 - the models are imported when a command runs
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from relay.cli.client import AsJson
+from relay.cli.ends import REFUSED, Ended, give, give_json, read_input, say, tell
+from relay.errors import Refused
+
+if TYPE_CHECKING:
+    from relay.messages import Message
+
+app = typer.Typer(help="Kinds of messages, their schemas, and whether a file is valid.", no_args_is_help=True)
+
+Kind = Annotated[str, typer.Argument(metavar="KIND", help="A kind of message, such as seizure.")]
+Source = Annotated[str, typer.Argument(metavar="FILE", help="A message as JSON; - is standard input.")]
+Language = Annotated[str, typer.Option("--lang", help="Language of the labels: en, fr, es or ar.")]
+
+
+@app.command("list")
+def list_(lang: Language = "en", as_json: AsJson = False) -> None:
+    """List the kinds of messages with their newest version."""
+    from relay import codes
+
+    version = codes.SCHEMA_VERSIONS[-1]
+    found = [{"kind": kind, "version": version, "label": codes.label("kinds", kind, lang)} for kind in codes.KINDS]
+    if as_json:
+        give_json(found)
+        return
+    for one in found:
+        give(f"{one['kind'] + '@' + one['version']:<24}  {one['label']}")
+
+
+@app.command("show")
+def show(kind: Kind, as_json: AsJson = False) -> None:
+    """Show a kind: its page, or with --json its JSON Schema."""
+    from relay import schema
+
+    pages = schema.pages()
+    page = pages.get(f"{schema.PAGES}/{kind}.md") if kind in schema.kinds() else None
+    if page is None:
+        raise Refused("unknown-kind", f"{kind!r} is not one of {', '.join(schema.kinds())}.")
+    if as_json:
+        give_json(schema.schema_of(kind))
+    else:
+        give(page.removeprefix(schema.NOTE).strip())
+
+
+@app.command("validate")
+def validate(file: Source, as_json: AsJson = False) -> None:
+    """Say whether a file is a valid message; warnings don't make it invalid."""
+    from relay import messages
+
+    raw = read_input(file)
+    try:
+        message = messages.parse(raw)
+    except Refused as refused:
+        if as_json:
+            give_json({"valid": False, "code": refused.code, "problems": [asdict(problem) for problem in refused.problems]})
+        else:
+            tell(refused)
+        raise Ended(REFUSED) from None
+    if as_json:
+        give_json(_judged(message))
+    else:
+        _say(message)
+
+
+def _judged(message: Message) -> dict[str, Any]:
+    from relay import messages
+
+    doubts = [asdict(problem) for problem in messages.warnings(message)]
+    return {"valid": True, "kind": message.kind, "version": message.version, "warnings": doubts}
+
+
+def _say(message: Message) -> None:
+    judged = _judged(message)
+    for doubt in judged["warnings"]:
+        say(f"warning: {doubt['pointer'] or '(whole)'}: {doubt['detail']} [{doubt['code']}]")
+    give(f"{judged['kind']}@{judged['version']} is valid, {len(judged['warnings'])} warnings")
