@@ -27,6 +27,7 @@ from relay.store.incoming import Handed, Place
 
 MAX_HANDED = 1000
 MAX_HANDED_BYTES = 16 * 1024 * 1024
+OPENED_AT_ONCE_BYTES = 16 * 1024  # a thread would cost more
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,8 @@ class Handover:
         deadline = asyncio.get_running_loop().time() + wait
         while True:
             ticket = self._centre.store.inbox_changed.ticket()
-            if await self._centre.store.read(incoming.waiting):
-                given = await self._give(min(limit, MAX_HANDED))
-                if given:
-                    return given
+            if given := await self._give(min(limit, MAX_HANDED)):
+                return given
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0 or not await self._centre.store.inbox_changed.changed(ticket, left):
                 return []
@@ -92,8 +91,10 @@ class Handover:
 
         handed, resting, posted = await self._centre.store.write(give)
         self._post(posted)
-        given = await self._centre.work(partial(self._open, handed, resting))
-        self._centre.log.info(Event.HANDOVER_GIVEN, messages=len(given))
+        few = sum(len(rest.body) for rest in resting.values()) <= OPENED_AT_ONCE_BYTES
+        given = self._open(handed, resting) if few else await self._centre.work(partial(self._open, handed, resting))
+        if given:
+            self._centre.log.info(Event.HANDOVER_GIVEN, messages=len(given))
         return given
 
     def _open(self, handed: list[Handed], resting: dict[int, Resting]) -> list[Given]:

@@ -40,6 +40,7 @@ MAX_GROUP_BYTES = 16 * 1024 * 1024
 SAMPLE_BYTES = 64 * 1024
 JUDGED_AT_ONCE_BYTES = 4 * 1024  # less work than to hand it to a thread and wait
 PAUSE_SECONDS = 1.0
+CONTROL_PAUSE_SECONDS = 0.02  # nobody waits for a receipt, and each group costs a transaction
 
 
 class Handler(Protocol):
@@ -70,51 +71,30 @@ class _Outcome:
     stored: int = 0
 
 
-class Inbox:
-    """Takes envelopes in; ``handlers`` take the control envelopes by type."""
+class _Intake:
+    """What was delivered and not yet taken up; ``pause`` seconds let more of it come together into one group."""
 
-    def __init__(self, centre: Centre, broker: Broker, control: Control, handlers: Mapping[str, Handler]) -> None:
-        self._centre = centre
-        self._broker = broker
-        self._control = control
-        self._handlers = handlers
+    def __init__(self, pause: float = 0) -> None:
+        self.idle = asyncio.Event()
+        self.idle.set()
         self._waiting: list[Delivery] = []
         self._arrived = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._pause = pause
 
-    def deliver(self, delivery: Delivery) -> None:
-        """Take a delivery from the broker; returns at once.
-
-        What a lost connection delivered comes again, so it is let go: it would pile up with each reconnect.
-        """
+    def add(self, delivery: Delivery) -> None:
+        """Let a delivery wait. What a lost connection delivered comes again, so it is let go: it would pile up."""
         if self._waiting and self._waiting[0].gone:
             self._waiting = [waiting for waiting in self._waiting if not waiting.gone]
         self._waiting.append(delivery)
-        self._idle.clear()
+        self.idle.clear()
         self._arrived.set()
 
-    async def run(self) -> None:
-        """Take in what was delivered, group by group, until cancelled."""
-        while True:
-            await self._arrived.wait()
-            group = self._take_group()
-            judge = partial(self._judge_all, group)
-            few = sum(len(delivery.raw) for delivery in group) <= JUDGED_AT_ONCE_BYTES
-            judged = judge() if few else await self._centre.work(judge)
-            await self._take_in(judged)
-            await self._broker.ack(group)
-            if not self._waiting:
-                self._arrived.clear()
-                self._idle.set()
-
-    async def drain(self) -> None:
-        """Return once everything that was delivered is committed and acknowledged."""
-        await self._idle.wait()
-
-    def _take_group(self) -> list[Delivery]:
-        """Take what waits, urgent lanes first; within a lane the order of arrival stays, so acknowledging may be cumulative."""
-        order = {lane: rank for rank, lane in enumerate((topology.CONTROL, *topology.LANES))}
+    async def take(self) -> list[Delivery]:
+        """Return what waits, urgent lanes first; within a lane in order of arrival, so acknowledging may be cumulative."""
+        await self._arrived.wait()
+        if self._pause:
+            await asyncio.sleep(self._pause)
+        order = {lane: rank for rank, lane in enumerate(topology.LANES)}
         self._waiting.sort(key=lambda delivery: order.get(delivery.lane, len(order)))
         size = count = 0
         for delivery in self._waiting[:MAX_GROUP]:
@@ -124,6 +104,49 @@ class Inbox:
                 break
         group, self._waiting = self._waiting[:count], self._waiting[count:]
         return group
+
+    def rest(self) -> None:
+        """Note that a group is done with."""
+        if not self._waiting:
+            self._arrived.clear()
+            self.idle.set()
+
+
+class Inbox:
+    """Takes envelopes in; ``handlers`` take the control envelopes by type."""
+
+    def __init__(self, centre: Centre, broker: Broker, control: Control, handlers: Mapping[str, Handler]) -> None:
+        self._centre = centre
+        self._broker = broker
+        self._control = control
+        self._handlers = handlers
+        self._messages, self._answers = _Intake(), _Intake(CONTROL_PAUSE_SECONDS)
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take a delivery from the broker; returns at once."""
+        intake = self._answers if delivery.lane == topology.CONTROL else self._messages
+        intake.add(delivery)
+
+    async def run(self) -> None:
+        """Take in what was delivered, group by group, until cancelled; receipts and nacks apart from messages."""
+        async with asyncio.TaskGroup() as group:
+            for intake in (self._messages, self._answers):
+                group.create_task(self._run(intake), name="inbox intake")
+
+    async def drain(self) -> None:
+        """Return once everything that was delivered is committed and acknowledged."""
+        await self._messages.idle.wait()
+        await self._answers.idle.wait()
+
+    async def _run(self, intake: _Intake) -> None:
+        while True:
+            group = await intake.take()
+            judge = partial(self._judge_all, group)
+            few = sum(len(delivery.raw) for delivery in group) <= JUDGED_AT_ONCE_BYTES
+            judged = judge() if few else await self._centre.work(judge)
+            await self._take_in(judged)
+            await self._broker.ack(group)
+            intake.rest()
 
     def _judge_all(self, group: list[Delivery]) -> list[Judged]:
         return [self._judge(delivery) for delivery in group]
@@ -179,6 +202,8 @@ class Inbox:
 
     async def _commit(self, judged: list[Judged]) -> _Outcome:
         """Commit a group, however often the store must be asked."""
+        if all(isinstance(one.error, NotForUs) for one in judged):
+            return _Outcome()
         troubled = False
         while True:
             try:

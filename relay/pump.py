@@ -25,6 +25,7 @@ from relay.store.outgoing import Due
 READ_AHEAD = 10_000
 READ_AT_ONCE = 2
 PAUSE_SECONDS = 1.0
+CONFIRM_PAUSE_SECONDS = 0.05  # `sent` may be noted a moment late: at worst an envelope is sent twice
 LONGEST_PAUSE_SECONDS = 60.0
 
 
@@ -141,6 +142,7 @@ class Pump:
     async def _commit_confirms(self) -> None:
         while True:
             await self._confirm.wait()
+            await asyncio.sleep(CONFIRM_PAUSE_SECONDS)
             self._confirm.clear()
             confirmed, self._confirmed = self._confirmed, []
             if confirmed and not await self._commit(confirmed):

@@ -193,12 +193,12 @@ async def test_deliveries_of_a_lost_connection_do_not_pile_up(live: Live, monkey
 
     monkeypatch.setattr(store, "write", fails)
     ids = {(await live.submit(A, message(case_number=f"PILE-{number}", to=[B]))).id for number in range(20)}
-    await eventually(lambda: inbox._waiting)
+    await eventually(lambda: inbox._messages._waiting)
     for _ in range(4):
         live[B].broker._lose(live[B].broker._lost)
         await asyncio.wait_for(live[B].broker.connected.wait(), 10)
         await asyncio.sleep(0.3)
-    waiting = [delivery.raw for delivery in inbox._waiting]
+    waiting = [delivery.raw for delivery in inbox._messages._waiting]
     assert len(waiting) == len(set(waiting))
     broken = False
     taken: set[str] = set()

@@ -103,6 +103,7 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self._connection: Connection | None = None
         self._thread.start()
 
     async def run(self, job: Callable[[Connection], T]) -> T:
@@ -127,6 +128,7 @@ class Writer:
                 with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
                     self._loop.call_soon_threadsafe(_resolve, outcomes)
             if last:
+                self._disconnect()
                 return
 
     def _take(self) -> tuple[list[tuple[Job, asyncio.Future[Any]]], bool]:
@@ -145,13 +147,27 @@ class Writer:
 
     def _commit(self, group: list[tuple[Job, asyncio.Future[Any]]]) -> list[tuple[asyncio.Future[Any], Any]]:
         try:
-            with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+            connection = self._connect()
+            with connection.begin():
                 return [(future, _attempt(connection, job, alone=len(group) == 1)) for job, future in group]
         except RelayError as error:
             return [(future, error) for _, future in group]
         except Exception as error:  # whatever went wrong, the callers learn it and the thread lives
+            self._disconnect()
             trouble = _store_trouble(error) if _is_trouble(error) else error
             return [(future, trouble) for _, future in group]
+
+    def _connect(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._engine.connect().execution_options(writes=True)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        """Let the connection go, so that the next transaction begins on a sound one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(exc.DatabaseError):
+                connection.close()
 
 
 def _is_trouble(error: Exception) -> bool:
