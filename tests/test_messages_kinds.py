@@ -179,6 +179,14 @@ def test_everything_wrong_with_an_update_is_told_at_once() -> None:
     }
 
 
+def test_a_key_too_long_to_show_beside_and_inside_an_update_is_told() -> None:
+    """Such a key is told at the object that holds it, and nothing else is lost by it."""
+    document = example("update.minimal", **{"k" * 50: 1, "references": []})
+    assert told(document) == {("", "unknown-field"), ("/references", "empty")}
+    document["message"]["k" * 50] = 1
+    assert told(document) == {("", "unknown-field"), ("/message", "unknown-field"), ("/references", "empty")}
+
+
 def test_an_update_may_say_its_marks_in_another_order_or_by_default() -> None:
     """Countries in another order and a default written out are the same marks."""
     document = example("update.minimal", countries=["EC", "BE"], handling="H0", status="actual", exclude=[])

@@ -135,7 +135,7 @@ def _told(
     told = _beside(document, faulty, limits, tolerant=tolerant)
     inner, places = document.get("message"), [problem.pointer.split("/")[1:] for problem in found]
     if document["kind"] == "update" and isinstance(inner, dict) and ["message"] not in places:
-        names = frozenset(place[1] for place in places if place[0] == "message" and len(place) > 1)
+        names = frozenset(place[1] for place in places if place[:1] == ["message"] and len(place) > 1)
         if "kind" not in names:
             told += _inside(inner, names, limits, tolerant=tolerant)
     return told

@@ -7,7 +7,6 @@ gross weight, half a piece, a destination before the departure.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -60,9 +59,8 @@ class Route(Part):
 
     @model_validator(mode="after")
     def _in_order_of_time(self) -> Self:
-        places = (self.departure, *self.transit, self.destination)
-        times = [place.at for place in places if place and place.at]
-        if any(later < earlier for earlier, later in pairwise(times)):
+        times = [place.at for place in (self.departure, *self.transit, self.destination) if place and place.at]
+        if times != sorted(times):
             raise refusal("contradiction", "the times of this route are not in order: departure, transit, destination")
         return self
 
