@@ -36,6 +36,7 @@ FIXED = frozenset(
         "relations",
         "reply_outcomes",
         "subject_types",
+        "addressees",
         "notice_colours",
         "identification_acts",
         "substitutions",

@@ -7,17 +7,29 @@ members) and ``reviewed``, which is always false and says so to every reader. Na
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from relay.messages.subjects import Circulation
+from relay.messages.types import listed, refusal
+
+
+def _unreviewed(value: bool) -> bool:
+    if value:
+        raise refusal("contradiction", "a diffusion is not reviewed: write false, or send a notice")
+    return value
 
 
 class Diffusion(Circulation):
     """A circulation that nobody reviewed."""
 
     kind: Literal["diffusion"] = Field(description="message kind")
-    addressees: Literal["named", "all-members"] = Field(description="named: the centres in to; all-members: all entitled, no to")
-    reviewed: Literal[False] = Field(description="always false: a diffusion is not reviewed")
+    addressees: Annotated[str, listed("addressees")] = Field(
+        description="named: the centres in to; all-members: all entitled, no to"
+    )
+    # No Literal[False]: that would take the number 0 as well.
+    reviewed: Annotated[bool, AfterValidator(_unreviewed)] = Field(
+        description="always false: a diffusion is not reviewed", json_schema_extra={"const": False}
+    )
     notice_requested: bool | None = Field(default=None, description="whether a notice was also asked for")
