@@ -1,8 +1,8 @@
 """Writes the pages and contracts that come from the code, so that they can't say anything else.
 
 ``python -m docs.generate`` writes them; ``tests/test_docs.py`` checks that what is committed is what would be written. Written are
-``docs/reference/errors.md``, ``settings.md``, ``metrics.md``, ``commands.md``, ``config/node.toml`` and everything in ``schemas/``
-but the examples and the vectors.
+``docs/reference/errors.md``, ``settings.md``, ``metrics.md``, ``messages/``, ``config/node.toml`` and
+everything in ``schemas/`` but the examples and the vectors.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def pages() -> dict[str, str]:
         "docs/reference/settings.md": settings(),
         "docs/reference/metrics.md": metrics(),
         "config/node.toml": example_settings(),
+        **schema.pages(),
         "schemas/openapi.json": json.dumps(api.openapi(), indent=2, ensure_ascii=False) + "\n",
     }
 

@@ -20,6 +20,10 @@ from relay.errors import Problem, Refused, Rejected
 from relay.messages import Message
 
 
+# A recall that reached only today's recipients would be a false promise: it must reach everyone who ever held the message.
+NOT_CARRIED = frozenset({"update", "cancel"})
+
+
 @dataclass(frozen=True, slots=True)
 class Marks:
     """What a decision depends on."""
@@ -83,6 +87,8 @@ class Judge:
 
     def _verdict(self, origin: str, marked: Marks) -> Rejected | None:
         """Return why this centre must not take a message of ``origin``, or None."""
+        if marked.kind in NOT_CARRIED:
+            return Rejected("kind-not-carried", f"This release does not carry messages of kind {marked.kind}.")
         sender, receiver = self.directory.member(origin), self.directory.member(self._me)
         if sender is None or not _covers(sender.publish, marked):
             return Rejected("sender-not-entitled", f"{origin} may not publish this kind of message.")
@@ -93,6 +99,10 @@ class Judge:
         return None
 
     def _may_publish(self, marked: Marks) -> Iterable[Problem]:
+        if marked.kind in NOT_CARRIED:
+            yield Problem(
+                "/kind", "kind-not-carried", f"This release checks messages of kind {marked.kind}, but does not carry them."
+            )
         member = self.directory.member(self._me)
         if member is None or not _covers(member.publish, marked):
             sentence = f"{self._me} may not publish messages of kind {marked.kind} on these crime types and countries."

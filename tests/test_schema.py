@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -95,7 +96,7 @@ def test_unknown_fields_are_refused_by_the_schema_too(kind: str) -> None:
 @cache
 def validator(kind: str) -> Any:
     """Return a validator of another maker for a kind's schema."""
-    return pytest.importorskip("jsonschema_rs").validator_for(schema.schema_of(kind))
+    return jsonschema_rs.validator_for(schema.schema_of(kind))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.name for path in EXAMPLES])
@@ -115,7 +116,6 @@ def test_the_index_says_which_counter_examples_the_schema_refuses(entry: dict[st
 @pytest.mark.parametrize("kind", codes.KINDS)
 def test_check_jsonschema_agrees(kind: str) -> None:
     """The tool that partners use takes every example and refuses the counter-examples that a schema can refuse."""
-    pytest.importorskip("check_jsonschema")
     command = [sys.executable, "-m", "check_jsonschema", "--schemafile", str(FOLDER / f"{kind}@1.0.schema.json")]
     good = [str(path) for path in EXAMPLES if path.name.startswith(f"{kind}.")]
     bad = [entry["file"] for entry in COUNTER if entry["file"].startswith(f"{kind}.") and entry["refused_by_schema"]]

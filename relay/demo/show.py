@@ -43,7 +43,7 @@ class Show:
 
     def say(self, sentence: str) -> None:
         """Print a sentence above the table."""
-        self._console.print(sentence, highlight=False)
+        self._console.print(sentence, highlight=False, soft_wrap=True)
 
     def fail(self, sentence: str) -> None:
         """Print why the demonstration can't go on, however quiet it is."""
