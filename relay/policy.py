@@ -19,7 +19,6 @@ from relay.directory import Directory, Entitlement, Member
 from relay.errors import Problem, Refused, Rejected
 from relay.messages import Message
 
-
 # A recall that reached only today's recipients would be a false promise: it must reach everyone who ever held the message.
 NOT_CARRIED = frozenset({"update", "cancel"})
 
