@@ -159,10 +159,9 @@ class Outbox:
         if (trouble := self._full()) is not None:
             return [trouble] * len(submissions)
         request = _Request([], asyncio.get_running_loop().create_future())
-        request.done.add_done_callback(partial(self._release, request))
+        keys = {submission.key for submission in submissions if submission.key is not None}
+        known = await self._claim(request, keys) if keys else {}
         try:
-            await self._claim(request, {s.key for s in submissions if s.key is not None})
-            known = await self._known(request.claimed)
             prepared = [self._prepare(request, submission, known) for submission in submissions]
             del submissions  # the models need not wait for the commit
         except BaseException:
@@ -174,8 +173,8 @@ class Outbox:
             self._arrived.set()
         else:
             request.done.set_result(None)
-        # A caller that goes away leaves its messages to be committed and its keys claimed until they are.
-        await asyncio.shield(request.done)
+        # A caller that goes away leaves its messages to be committed, and its keys claimed until they are.
+        await (asyncio.shield(request.done) if keys else request.done)
         return [request.failed.get(one.id, one) if isinstance(one, Stored) else one for one in prepared]
 
     async def run(self) -> None:
@@ -222,26 +221,27 @@ class Outbox:
         states = Counter(statement.state for statement in body.statements)
         return partial(centre.log.info, Event.RECEIPT_TAKEN, peer=sender, envelope=opened.envelope.core.id, **states)
 
-    async def _claim(self, request: _Request, keys: set[str]) -> None:
-        """Make idempotency keys this request's alone, waiting for requests that use them now.
+    async def _claim(self, request: _Request, keys: set[str]) -> dict[str, Idempotent]:
+        """Make idempotency keys this request's alone until it is done; return what they already stand for.
 
-        Keys are claimed in order, so that two requests never wait for each other.
+        A key in use is waited for, and keys are claimed in order, so that two requests never wait for each other.
         """
-        for key in sorted(keys):
-            while key in self._claims:
-                await asyncio.wait([self._claims[key]])
-            self._claims[key] = request.done
-            request.claimed.append(key)
+        request.done.add_done_callback(partial(self._release, request))
+        try:
+            for key in sorted(keys):
+                while key in self._claims:
+                    await asyncio.wait([self._claims[key]])
+                self._claims[key] = request.done
+                request.claimed.append(key)
+            return await self._centre.store.read(lambda connection: outgoing.idempotent(connection, request.claimed))
+        except BaseException:
+            request.done.set_result(None)
+            raise
 
     def _release(self, request: _Request, done: asyncio.Future[None]) -> None:
         done.exception()  # looked at, also when nobody waits for it any more
         for key in request.claimed:
             del self._claims[key]
-
-    async def _known(self, keys: list[str]) -> dict[str, Idempotent]:
-        if not keys:
-            return {}
-        return await self._centre.store.read(lambda connection: outgoing.idempotent(connection, keys))
 
     def _prepare(self, request: _Request, submission: Submission, known: dict[str, Idempotent]) -> Outcome:
         """Enter a message into the request; return what it will become, or why it is refused."""
