@@ -1,7 +1,8 @@
 """Writes the pages and contracts that come from the code, so that they can't say anything else.
 
 ``python -m docs.generate`` writes them; ``tests/test_docs.py`` checks that what is committed is what would be written: in
-``docs/reference/`` ``errors.md``, ``settings.md``, ``metrics.md`` and ``messages/``; ``config/node.toml``; and everything in ``schemas/`` but the examples and the vectors.
+``docs/reference/`` ``errors.md``, ``settings.md``, ``metrics.md`` and ``messages/``; ``config/node.toml``; and everything in
+``schemas/`` but the examples and the vectors.
 """
 
 from __future__ import annotations
