@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import shutil
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ class Node:
     async def run(self, *surfaces: Surface) -> None:
         """Run every loop until :meth:`stop` is called, then stop gracefully; a loop that fails stops all and raises."""
         log = self.centre.log
+        _collect_less()
         log.info(Event.NODE_STARTED, epoch=self.centre.store.epoch, directory=self.centre.directory.version)
         loops: dict[str, Awaitable[None]] = {
             "outbox": self.outbox.run(),
@@ -225,6 +227,15 @@ def _broker_plan(settings: Settings) -> BrokerPlan:
         reconnect_seconds=broker.reconnect_seconds,
         heartbeat_seconds=broker.heartbeat_seconds,
     )
+
+
+def _collect_less() -> None:
+    """Let the collector of cycles come by less often, and leave alone what is there for good.
+
+    Thousands of models wait for one commit, none of them in a cycle; looking through them all the time cost a quarter of all CPU.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 async def _forever(loop: Awaitable[None]) -> None:
