@@ -74,6 +74,16 @@ def test_any_value_in_any_field_is_taken_or_refused(raw: bytes, data: st.DataObj
     only_refused(json.dumps(document).encode())
 
 
+@pytest.mark.parametrize("kind", codes.KINDS)
+def test_a_newer_field_with_the_name_of_anothers_time_is_not_read(kind: str) -> None:
+    """A later minor version may give any meaning to a name that only other kinds have: beside a fault it is passed over too."""
+    document: Document = json.loads((EXAMPLES / f"{kind}.minimal.json").read_bytes()) | {"version": "1.1", "tlp": "PINK"}
+    for name in sorted(set(messages.rules.TIMES) - set(messages.MODELS[kind].model_fields)):
+        with pytest.raises(Refused) as refused:
+            messages.read(json.dumps(document | {name: "no time"}).encode())
+        assert ("/tlp", "not-in-list") in {(problem.pointer, problem.code) for problem in refused.value.problems}
+
+
 @settings(max_examples=200)
 @given(st.sampled_from(codes.KINDS), st.data())
 def test_every_removed_required_field_is_told(kind: str, data: st.DataObject) -> None:

@@ -143,7 +143,9 @@ def _told(
 
 def _beside(document: dict[str, Any], faulty: frozenset[str], limits: Limits, *, tolerant: bool) -> list[Problem]:
     checks = rules.RULES if tolerant else rules.SUBMITTED
-    fields = rules.plain(document, faulty)
+    # What the model does not know is not sound either: a newer version's field may have the name of another kind's time.
+    known = MODELS[document["kind"]].model_fields
+    fields = rules.plain({name: value for name, value in document.items() if name in known}, faulty)
     told = rules.broken(fields, checks[document["kind"]], faulty)
     if fields.get("attachments") and "handling" not in faulty:
         told += attachments.faults(fields["attachments"], fields.get("handling", "H0"), limits)
