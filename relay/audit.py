@@ -34,6 +34,10 @@ class AuditStep(StrEnum):
     REFUSED_ON_ARRIVAL = "refused-on-arrival"
     TAKEN_BY_SYSTEM = "taken-by-system"
     EXPIRED_ON_HANDOUT = "expired-on-handout"
+    RECALLED = "recalled"
+    PURGED = "purged"
+    RELEASED = "released"
+    RELEASE_REFUSED = "release-refused"
 
 
 def digest(commitments: Iterable[str]) -> str:

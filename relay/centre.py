@@ -1,7 +1,7 @@
 """This centre, as the parts of its node see it: its name, its keys, its view of the network, its store, its record.
 
-Built once by :mod:`relay.node` and handed to every part. ``judge`` is the one thing that changes while the node runs (a new
-version of the directory brings a new one), so parts ask for it each time.
+Built once by :mod:`relay.node` and handed to every part. ``judge`` and ``keeper`` are what changes while the node runs (a new
+version of the directory brings new ones), so parts ask for them each time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from relay.audit import Audit
 from relay.clock import from_ms, now_ms
 from relay.directory import Directory, Key
 from relay.errors import Refused
+from relay.keeping import Keeper
 from relay.keys import SealingKey, StorageKey
 from relay.log import Log
 from relay.metrics import Metrics
@@ -36,6 +37,7 @@ class Centre:
     sealing_keys: dict[str, SealingKey]
     storage_key: StorageKey
     judge: Judge
+    keeper: Keeper
     store: Store
     audit: Audit
     metrics: Metrics

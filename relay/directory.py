@@ -110,12 +110,45 @@ class Member(_Record):
         return {key.id: key for key in self.keys}
 
 
+class Retention(_Record):
+    """How long a kind of message is kept, in days: unless it says so itself, and at most."""
+
+    default_days: int = Field(ge=1)
+    most_days: int = Field(ge=1)
+
+
+class RetentionPolicy(_Record):
+    """How long messages are kept; a kind that is not named here is kept as ``other`` says."""
+
+    kinds: dict[str, Retention] = Field(
+        default={
+            "alert": Retention(default_days=365, most_days=1826),
+            "notice": Retention(default_days=1826, most_days=3652),
+            "diffusion": Retention(default_days=1826, most_days=3652),
+            "seizure": Retention(default_days=1826, most_days=3652),
+            "identification": Retention(default_days=1826, most_days=3652),
+        }
+    )
+    other: Retention = Retention(default_days=1096, most_days=1826)
+    nominal_days: int = Field(default=1826, ge=1, le=1826, description="most days for personal data, whatever the kind")
+
+    def of(self, kind: str, *, nominal: bool) -> Retention:
+        """Return how long a message of this kind is kept, with or without personal data."""
+        found = self.kinds.get(kind, self.other)
+        if not nominal:
+            return found
+        return Retention(
+            default_days=min(found.default_days, self.nominal_days), most_days=min(found.most_days, self.nominal_days)
+        )
+
+
 class Policy(_Record):
     """The rules every member's node applies."""
 
     suites: tuple[SealingAlgorithm, ...] = ("mlkem768-x25519", "x25519")
     default_expiry_hours: int = Field(default=72, ge=1)
     max_expiry_hours: int = Field(default=24 * 30, ge=1)
+    retention: RetentionPolicy = RetentionPolicy()
 
 
 class Directory(_Record):

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -139,12 +139,22 @@ class Envelope:
         return bool(self.ciphertexts[index]) and hashlib.sha256(self.ciphertexts[index]).digest() == self.digests[index]
 
 
-def new_id(origin: str) -> str:
+def new_id(origin: str, after: str = "") -> str:
     """Return a new UUIDv7 (RFC 9562) that is its origin's alone: the last 32 of its random bits are the origin's tag.
 
-    So no centre can take an id before its owner does, and an id alone names one message in the whole network.
+    So no centre can take an id before its owner does, and an id alone names one message in the whole network. The id is greater
+    than ``after``, also when the clock was set back meanwhile.
     """
-    return str(uuid_utils.uuid7())[: -len(_tag(origin))] + _tag(origin)
+    new = str(uuid_utils.uuid7())[: -len(_tag(origin))] + _tag(origin)
+    if new > after:
+        return new
+    following = f"{int(after[:13].replace('-', ''), 16) + 1:012x}"  # the millisecond after that of the other id
+    return f"{following[:8]}-{following[8:]}{new[13:]}"
+
+
+def is_of(message: str, origin: str) -> bool:
+    """Return whether an id is one that this origin alone can have given."""
+    return message.endswith(_tag(origin))
 
 
 @cache
@@ -207,6 +217,13 @@ def commitments(header: bytes) -> list[str]:
     """Return the commitments, in order, that a header names which this node itself has parsed or sealed before."""
     core: dict[str, Any] = jiter.from_json(header[8 : 8 + int.from_bytes(header[4:8], "big")])
     return [item["commitment"] for item in core["messages"]]
+
+
+def without(header: bytes, body: bytes, positions: Iterable[int]) -> bytes:
+    """Return the body of an envelope at rest without the ciphertexts at these positions; header and neighbours still verify."""
+    reader, purged = _Reader(body), set(positions)
+    kept = [reader.ciphertext() for _ in read_core(header).messages]
+    return join_ciphertexts([b"" if position in purged else ciphertext for position, ciphertext in enumerate(kept)])
 
 
 def _parse_core(core_bytes: bytes) -> Core:

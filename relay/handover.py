@@ -9,43 +9,53 @@ is idempotent: the message's id is the delivery id by which a system recognises 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from relay import seal
+from relay import messages, seal
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.control import Control, statements
 from relay.envelope import Envelope, parse
-from relay.errors import NotAuthentic, Rejected, RelayError
+from relay.errors import NotAuthentic, Problem, Rejected, RelayError
 from relay.log import Event
 from relay.receipts import State
-from relay.store import Connection, incoming
+from relay.store import Connection, flags, incoming, recalled
 from relay.store.common import Resting
 from relay.store.incoming import Handed, Place
 
 MAX_HANDED = 1000
+_CLOSED_BY = {"expired": AuditStep.EXPIRED_ON_HANDOUT, "recalled": AuditStep.RECALLED}
 MAX_HANDED_BYTES = 16 * 1024 * 1024
 OPENED_AT_ONCE_BYTES = 16 * 1024  # a thread would cost more
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A message as it is given out; ``raw`` are the very bytes that were submitted, ``received_at`` in milliseconds."""
+    """A message as it is given out; ``raw`` are the very bytes that were submitted, ``received_at`` in milliseconds.
+
+    ``handling`` is its handling code, which every export and print shows; ``warnings`` say what of it looks wrong.
+    """
 
     id: str
     origin: str
     received_at: int
     raw: bytes
+    handling: str
+    warnings: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """What an acknowledgement did: how many messages are delivered by it, and the ids that were never given out."""
+    """What an acknowledgement did: how many messages are delivered by it, and the ids of those that are not.
+
+    ``unknown`` were never given out; ``unconfirmed`` carry a restriction in words (H3) that the system has not confirmed.
+    """
 
     delivered: int
     unknown: tuple[str, ...]
+    unconfirmed: tuple[str, ...]
 
 
 class Handover:
@@ -66,20 +76,22 @@ class Handover:
             if left <= 0 or not await self._centre.store.inbox_changed.changed(ticket, left):
                 return []
 
-    async def acknowledge(self, ids: Sequence[str]) -> Acknowledged:
-        """Note that the centre's system took these messages."""
+    async def acknowledge(self, ids: Sequence[str], confirmed: Collection[str] = ()) -> Acknowledged:
+        """Note that the centre's system took these messages, and that it saw the restriction of those it ``confirmed``."""
         now = self._centre.now()
 
-        def note(connection: Connection) -> tuple[list[Place], set[str], list[tuple[str, bytes]]]:
-            fresh, settled = incoming.acknowledge(connection, ids, now)
-            return fresh, settled, self._record(connection, fresh, "delivered", now)
+        def note(connection: Connection) -> tuple[incoming.Acknowledged, list[tuple[str, bytes]]]:
+            done = incoming.acknowledge(connection, ids, confirmed, now)
+            posted = self._record(connection, done.delivered, "delivered", now)
+            return done, posted + self._record(connection, done.recalled, "rejected", now, "recalled")
 
-        fresh, settled, posted = await self._centre.store.write(note)
+        done, posted = await self._centre.store.write(note)
         self._post(posted)
-        if fresh:
-            self._centre.metrics.delivered.inc(len(fresh))
-            self._centre.log.info(Event.HANDOVER_DELIVERED, messages=len(fresh))
-        return Acknowledged(len(fresh), tuple(sorted(set(ids) - settled)))
+        if done.delivered:
+            self._centre.metrics.delivered.inc(len(done.delivered))
+            self._centre.log.info(Event.HANDOVER_DELIVERED, messages=len(done.delivered))
+        unknown = set(ids) - done.settled - done.unconfirmed
+        return Acknowledged(len(done.delivered), tuple(sorted(unknown)), tuple(sorted(done.unconfirmed)))
 
     async def _give(self, limit: int) -> list[Given]:
         now = self._centre.now()
@@ -115,8 +127,15 @@ class Handover:
             size += len(content)
             if given and size > MAX_HANDED_BYTES:
                 break
-            given.append(Given(one.id, one.origin, one.received_at, content))
+            given.append(
+                Given(one.id, one.origin, one.received_at, content, flags.handling(one.flags), self._doubts(one, content))
+            )
         return given
+
+    def _doubts(self, one: Handed, content: bytes) -> tuple[Problem, ...]:
+        if not one.flags & flags.DOUBTFUL:
+            return ()
+        return messages.warnings(messages.read(content))
 
     def _unwrap(self, rest: Resting) -> tuple[Envelope, bytes] | None:
         try:
@@ -130,17 +149,25 @@ class Handover:
         self._centre.log.error(Event.STORE_TROUBLE, code=error.code, detail=detail)
 
     def _record(
-        self, connection: Connection, places: list[Place], state: State, now: int, code: str | None = None
+        self, connection: Connection, places: Sequence[Place], state: State, now: int, code: str | None = None
     ) -> list[tuple[str, bytes]]:
         """Write receipts and audit leaves for messages that reached a state here; return what is to be posted."""
-        step = AuditStep.TAKEN_BY_SYSTEM if state == "delivered" else AuditStep.EXPIRED_ON_HANDOUT
+        step = AuditStep.TAKEN_BY_SYSTEM if state == "delivered" else _CLOSED_BY[code or "expired"]
         posted, leaves = [], []
+        purged = statements(self._confirmed(connection, places), "purged", now)
         for origin, said in statements(places, state, now, code).items():
-            posted.append((origin, self._control.receipt(connection, origin, said, now)))
+            posted.append((origin, self._control.receipt(connection, origin, said + purged.get(origin, []), now)))
             commitments = [commitment for one in said for commitment in one.commitments]
             leaves.append(self._centre.audit.leaf(step, now, peer=origin, commitments=commitments, code=code))
         self._centre.audit.append(connection, leaves)
         return posted
+
+    def _confirmed(self, connection: Connection, places: Sequence[Place]) -> list[Place]:
+        """Return the recalls among messages that are carried out here.
+
+        A recall's last receipt says so once more: marks bring again what is open, and that ends with the last receipt.
+        """
+        return [one for one in places if one.recall and recalled.complete(connection, one.origin, one.id)]
 
     def _post(self, posted: list[tuple[str, bytes]]) -> None:
         for recipient, raw in posted:

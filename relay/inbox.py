@@ -25,15 +25,18 @@ from relay.audit import AuditStep
 from relay.broker import Broker, Delivery
 from relay.centre import Centre
 from relay.clock import from_ms
-from relay.control import Control
+from relay.control import Control, statements
 from relay.envelope import Core, Envelope
 from relay.errors import CannotOpen, EnvelopeError, NotAuthentic, NotForUs, Refused, Rejected, RelayError, StoreTrouble
+from relay.keeping import Kept, Recall
 from relay.log import Event
+from relay.messages import Message
 from relay.policy import marks
 from relay.receipts import Nack, State, Statement, ranges
 from relay.seal import Opened
-from relay.store import Connection, incoming
+from relay.store import Connection, incoming, recalled
 from relay.store.incoming import Arrival, Taken
+from relay.store.recalled import Buried
 
 MAX_GROUP = 64
 MAX_GROUP_BYTES = 16 * 1024 * 1024
@@ -52,11 +55,14 @@ class Handler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A delivery after it was opened: a batch with a verdict per message, a control envelope, or the error it is."""
+    """A delivery after it was opened: a batch with a verdict per message, a control envelope, or the error it is.
+
+    A verdict is what is kept of the message, or why it is refused.
+    """
 
     delivery: Delivery
     opened: Opened | None = None
-    verdicts: tuple[Rejected | None, ...] = ()
+    verdicts: tuple[Kept | Rejected, ...] = ()
     error: EnvelopeError | None = None
 
 
@@ -69,6 +75,11 @@ class _Outcome:
     said: dict[str, list[Statement]] = field(default_factory=dict)
     leaves: list[bytes] = field(default_factory=list)
     stored: int = 0
+
+    def say(self, origin: str, statements: list[Statement]) -> None:
+        """Add statements to the receipt that an origin gets."""
+        if statements:
+            self.said.setdefault(origin, []).extend(statements)
 
 
 class _Intake:
@@ -162,7 +173,7 @@ class Inbox:
             opened = Opened(envelope, b"", ())
             opened = seal.unseal(envelope, centre.id, centre.sealing_keys)
             contents = opened.contents if envelope.core.type == "batch" else ()
-            return Judged(delivery, opened, tuple(self._verdict(envelope, content) for content in contents))
+            return Judged(delivery, opened, tuple(self._verdict(envelope, content, centre.now()) for content in contents))
         except EnvelopeError as error:
             return Judged(delivery, opened, error=error)
         except Exception as error:  # a fault of ours must not end the node, or it would end it again after each restart
@@ -173,19 +184,26 @@ class Inbox:
             raise NotForUs("own-echo", "The envelope is this centre's own.")
         return wire.parse(delivery.raw)
 
-    def _verdict(self, envelope: Envelope, content: bytes | Rejected) -> Rejected | None:
-        """Return why a message of an authentic envelope is refused, or None."""
+    def _verdict(self, envelope: Envelope, content: bytes | Rejected, now: int) -> Kept | Rejected:
+        """Return what is kept of a message of an authentic envelope, or why it is refused."""
         if isinstance(content, Rejected):
             return content
         try:
             message = messages.read(content)
         except Refused as refusal:
             return Rejected(refusal.code, refusal.detail, refusal.problems)
-        if topology.lane(message.status, message.precedence) != envelope.core.lane:
+        kept = self._centre.keeper.keep(message, envelope.core.origin, now)
+        return self._fault(envelope.core, message, kept.recall) or kept
+
+    def _fault(self, core: Core, message: Message, recall: Recall | None) -> Rejected | None:
+        """Return what is wrong between a message and the envelope that brought it, or why policy refuses it."""
+        if topology.lane(message.status, topology.urgency(message.kind, message.precedence)) != core.lane:
             return Rejected("lane-mismatch", "The message travels in a lane that is not its own.")
-        if message.origin not in (None, envelope.core.origin):
+        if message.origin not in (None, core.origin):
             return Rejected("other-origin", "The message names another origin than its envelope.")
-        return self._centre.judge.verdict(envelope.core.origin, marks(message))
+        if recall is not None and not wire.is_of(recall.target, core.origin):
+            return Rejected("not-the-origin", f"{core.origin} takes back a message that is not its own.")
+        return self._centre.judge.verdict(core.origin, marks(message))
 
     async def _take_in(self, judged: list[Judged]) -> None:
         """Commit a group and act on it; should one envelope make that fail, it is set aside and harms no other."""
@@ -238,12 +256,16 @@ class Inbox:
         centre, opened = self._centre, one.opened
         assert opened is not None  # noqa: S101 - a judged batch without error is opened
         core = opened.envelope.core
-        codes = tuple(verdict.code if verdict else None for verdict in one.verdicts)
+        codes = tuple(verdict.code if isinstance(verdict, Rejected) else None for verdict in one.verdicts)
+        kept = tuple(None if isinstance(verdict, Rejected) else verdict for verdict in one.verdicts)
         rank = topology.LANES.index(core.lane) if core.lane in topology.LANES else len(topology.LANES)
         recipient = core.recipient(centre.id)
         key = centre.storage_key.wrap(opened.content_key)
-        taken = incoming.take(connection, Arrival(opened.envelope, recipient.first, key, rank, codes), now)
+        taken = incoming.take(connection, Arrival(opened.envelope, recipient.first, key, rank, codes, kept), now)
         self._say(opened.envelope, taken, outcome, now)
+        for position in taken.accepted:
+            if (found := kept[position]) is not None and found.recall is not None:
+                self._recall(connection, opened.envelope, position, found.recall, outcome, now)
         if taken.duplicate:
             sequences = [(recipient.first, recipient.last)]
             again = incoming.receipts(connection, core.origin, core.epoch, core.lane, sequences, MAX_GROUP)
@@ -265,9 +287,35 @@ class Inbox:
             state: State = "accepted" if code is None else "rejected"
             step = AuditStep.TAKEN if code is None else AuditStep.REFUSED_ON_ARRIVAL
             commitments = [core.messages[position].commitment for position in positions]
-            outcome.said.setdefault(core.origin, []).extend(_runs(core, first, positions, state, now, code))
+            outcome.say(core.origin, _runs(core, first, positions, state, now, code))
             leaf = self._centre.audit.leaf(step, now, envelope=core.id, peer=core.origin, commitments=commitments, code=code)
             outcome.leaves.append(leaf)
+
+    def _recall(
+        self, connection: Connection, envelope: Envelope, position: int, recall: Recall, outcome: _Outcome, now: int
+    ) -> None:
+        """Carry out an update or cancel that was just taken: bury what came before it, and say so to its origin."""
+        core, audit = envelope.core, self._centre.audit
+        first, item = core.recipient(self._centre.id).first, core.messages[position]
+        buried = recalled.bury(connection, core.origin, recall, item.id, now)
+        rejected = incoming.places(connection, buried.rejected)
+        outcome.say(core.origin, statements(rejected, "rejected", now, buried.code).get(core.origin, []))
+        if buried.complete:
+            outcome.say(core.origin, _runs(core, first, [position], "purged", now, None))
+        common = {"envelope": core.id, "peer": core.origin, "code": buried.code}
+        commitments = [place.commitment for place in rejected]
+        outcome.leaves += [
+            audit.leaf(AuditStep.RECALLED, now, commitments=commitments, **common),
+            audit.leaf(AuditStep.PURGED, now, commitments=list(buried.purged), **common),
+        ]
+        outcome.later.append(partial(self._count_recall, core, buried))
+
+    def _count_recall(self, core: Core, buried: Buried) -> None:
+        self._centre.metrics.purged.labels(buried.code).inc(len(buried.purged))
+        self._centre.log.warning(
+            Event.INBOX_RECALLED, peer=core.origin, envelope=core.id, purged=len(buried.purged), code=buried.code
+        )
+        self._centre.store.recalls_changed.fire()
 
     def _take_control(self, connection: Connection, one: Judged, outcome: _Outcome, now: int) -> None:
         assert one.opened is not None  # noqa: S101 - a judged control envelope without error is opened

@@ -29,6 +29,7 @@ from relay.errors import Misconfigured
 SealingAlgorithm = Literal["mlkem768-x25519", "x25519"]
 SIGNING_ALGORITHM = "ed25519"
 CONTENT_KEY_BYTES = 32
+INDEX_BYTES = 8
 
 _MLKEM_PUBLIC_BYTES = 1184
 _PEM_BLOCK = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----.+?-----END [A-Z0-9 ]+-----\n?", re.DOTALL)
@@ -178,6 +179,10 @@ class StorageKey:
         """Write the key to a new file that only its owner can read."""
         write_private(path, base64.b64encode(self._raw) + b"\n")
 
+    def index_key(self) -> IndexKey:
+        """Return the key under which search terms rest in the store; it follows from this one."""
+        return IndexKey(hashlib.blake2b(self._raw, digest_size=32, person=b"icr/1 index").digest())
+
     def wrap(self, content_key: bytes) -> bytes:
         """Return the content key as it may rest in the store (40 bytes)."""
         return keywrap.aes_key_wrap(self._raw, content_key)
@@ -188,6 +193,19 @@ class StorageKey:
             return keywrap.aes_key_unwrap(self._raw, wrapped)
         except keywrap.InvalidUnwrap:
             raise Misconfigured("wrong-storage-key", "The store was written under another storage key.") from None
+
+
+class IndexKey:
+    """The key of the index: a term rests as a keyed digest, so that the store alone tells nobody what was searched for."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._keyed = hashlib.blake2b(key=raw, digest_size=INDEX_BYTES)
+
+    def token(self, term: str) -> str:
+        """Return what stands for a term in the index: 16 hex digits (BLAKE2b, keyed; RFC 7693)."""
+        keyed = self._keyed.copy()
+        keyed.update(term.encode())
+        return keyed.hexdigest()
 
 
 def write_private(path: Path, content: bytes) -> None:

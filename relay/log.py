@@ -35,6 +35,7 @@ class Event(StrEnum):
     INBOX_SAMPLED = "inbox.sampled"
     INBOX_REJECTED = "inbox.rejected"
     INBOX_FORKED = "inbox.forked"
+    INBOX_RECALLED = "inbox.recalled"
     RECEIPT_TAKEN = "receipt.taken"
     HANDOVER_GIVEN = "handover.given"
     HANDOVER_DELIVERED = "handover.delivered"

@@ -29,6 +29,7 @@ class Metrics:
         self.dropped = self._counter("relay_dropped_envelopes", "Envelopes dropped, unsigned about.", "code")
         self.forks = self._counter("relay_forked_messages", "Messages whose origin contradicts itself.", "peer")
         self.delivered = self._counter("relay_delivered_messages", "Messages the centre's system took.")
+        self.purged = self._counter("relay_purged_messages", "Received messages whose content was purged, by why.", "code")
         self.receipts = self._counter("relay_receipt_statements", "Statements of peers about our messages.", "peer", "state")
         self.marks = self._counter("relay_marks", "Marks sent to a peer.", "peer")
         self.nacks = self._counter("relay_nacks", "Nacks, by peer and direction.", "peer", "direction")

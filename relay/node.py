@@ -31,6 +31,7 @@ from relay.control import Control
 from relay.errors import Busy, Misconfigured, RelayError, StoreTrouble
 from relay.handover import Handover
 from relay.inbox import Inbox
+from relay.keeping import Keeper
 from relay.keys import SealingKey, SigningKey, StorageKey
 from relay.log import Event, Log
 from relay.marks import Marks
@@ -41,6 +42,7 @@ from relay.pump import Pump
 from relay.seal import Sealer
 from relay.settings import Settings, read_secret
 from relay.store import Store
+from relay.versions import Versions
 
 STOP_SECONDS = 8.0
 WATCH_SECONDS = 1.0
@@ -78,7 +80,7 @@ class Node:
         self.broker = Broker(_broker_plan(settings), centre.log)
         self.control = Control(centre, self.broker)
         self.pump = Pump(centre, self.broker)
-        self.outbox = Outbox(centre, self.full)
+        self.outbox = Outbox(centre, Versions(centre), self.full)
         self.handover = Handover(centre, self.control)
         self.marks = Marks(centre, self.broker, self.control)
         handlers = {"receipt": self.outbox.take_receipt, "mark": self.marks.take_mark, "nack": self.marks.take_nack}
@@ -191,7 +193,8 @@ async def open_node(settings: Settings) -> Node:
         await store.write(lambda connection: audit.append(connection, [leaf]))
     sealer = Sealer(settings.centre, settings.network, signing)
     judge = Judge(register, settings.centre)
-    return Node(Centre(settings, sealer, sealing, storage, judge, store, audit, Metrics(), log))
+    keeper = Keeper(register.policy.retention, storage.index_key())
+    return Node(Centre(settings, sealer, sealing, storage, judge, keeper, store, audit, Metrics(), log))
 
 
 def read_register(settings: Settings) -> directory.Directory:

@@ -15,28 +15,32 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 
-from relay import receipts, topology
+from relay import messages, receipts, topology
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.clock import to_ms
 from relay.codes import precedence_rank
 from relay.envelope import MAX_MESSAGES, new_id
 from relay.errors import Busy, Conflict, Problem, Refused, RelayError, StoreTrouble
+from relay.keeping import Kept, recall
 from relay.log import Event
 from relay.messages import Message
-from relay.policy import Admission, marks
+from relay.policy import Admission, Withheld, marks
 from relay.receipts import Receipt
 from relay.seal import Addressee, Draft, Opened, Sealed
 from relay.store import Connection, outgoing, said
 from relay.store.outgoing import Idempotent, NewEnvelope
+from relay.store.threads import RELEASED, WITHDRAWS
+from relay.versions import NOTHING, Plan, Versions, is_linked
 
 MAX_GROUP = 1024
 MAX_BATCH_BYTES = 128 * 1024
 MAX_KEYS = 64
+PAUSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +54,18 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The promise: this message is committed and will be sent to these recipients."""
+    """The promise: this message is committed and will be sent to these recipients.
+
+    ``withheld`` are entitled and don't get it; an update takes the message away from those ``withdrawn_from``; those
+    ``unreachable`` held what is taken back and can't be told now; ``warnings`` say what of the message looks wrong.
+    """
 
     id: str
     recipients: tuple[str, ...]
+    withheld: tuple[Withheld, ...] = ()
+    withdrawn_from: tuple[str, ...] = ()
+    unreachable: tuple[str, ...] = ()
+    warnings: tuple[Problem, ...] = ()
 
 
 Outcome = Stored | RelayError
@@ -88,6 +100,7 @@ class _Entry:
     id: str
     deadline: int
     digest: bytes
+    kept: Kept
 
 
 @dataclass(slots=True)
@@ -138,9 +151,11 @@ class _Batch:
 class Outbox:
     """Takes messages in; ``full`` says whether it must refuse for now."""
 
-    def __init__(self, centre: Centre, full: Callable[[], Busy | StoreTrouble | None]) -> None:
+    def __init__(self, centre: Centre, versions: Versions, full: Callable[[], Busy | StoreTrouble | None]) -> None:
         self._centre = centre
+        self._versions = versions
         self._full = full
+        self._linking = asyncio.Lock()
         self._waiting: list[_Request] = []
         self._waiting_bytes = 0
         self._group: list[_Request] = []
@@ -157,11 +172,18 @@ class Outbox:
         """Return, in order, each message's promise or why it is refused; whatever is promised is committed."""
         if (trouble := self._full()) is not None:
             return [trouble] * len(submissions)
+        if any(is_linked(submission.message) for submission in submissions):
+            async with self._linking:  # what is planned for a thread must be committed before the next looks at it
+                return await self._submit(submissions)
+        return await self._submit(submissions)
+
+    async def _submit(self, submissions: Sequence[Submission]) -> list[Outcome]:
         request = _Request([], asyncio.get_running_loop().create_future())
         keys = {submission.key for submission in submissions if submission.key is not None}
         known = await self._claim(request, keys) if keys else {}
         try:
-            prepared = [self._prepare(request, submission, known) for submission in submissions]
+            plans = await self._plan(submissions, known)
+            prepared = [self._prepare(request, *one, known) for one in zip(submissions, plans, strict=True)]
             del submissions  # the models need not wait for the commit
         except BaseException:
             request.done.set_result(None)
@@ -177,11 +199,13 @@ class Outbox:
         return [request.failed.get(one.id, one) if isinstance(one, Stored) else one for one in prepared]
 
     async def run(self) -> None:
-        """Commit what waits, group by group, until cancelled."""
+        """Commit what waits, group by group, until cancelled; pass recalls on."""
         self._sequences = await self._centre.store.read(outgoing.sequences)
-        while True:
-            await self._arrived.wait()
-            await self._commit_group()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pass_on(), name="outbox recalls")
+            while True:
+                await self._arrived.wait()
+                await self._commit_group()
 
     async def drain(self) -> None:
         """Return once nothing waits for its commit."""
@@ -241,29 +265,88 @@ class Outbox:
         for key in request.claimed:
             del self._claims[key]
 
-    def _prepare(self, request: _Request, submission: Submission, known: dict[str, Idempotent]) -> Outcome:
+    async def _pass_on(self) -> None:
+        """Take back, now and whenever something is taken back from this centre, what it released of that."""
+        changed = self._centre.store.recalls_changed
+        while True:
+            ticket = changed.ticket()
+            try:
+                cancels = await self._versions.pass_on()
+                if cancels:
+                    await self.submit([Submission(raw, messages.parse(raw)) for raw in cancels])
+            except RelayError as trouble:
+                self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                await changed.changed(ticket)
+
+    async def _plan(self, submissions: Sequence[Submission], known: dict[str, Idempotent]) -> list[Plan | Refused]:
+        """Return what follows from each message's references; most have none that matter."""
+        plans: list[Plan | Refused] = []
+        recalled: set[str] = set()
+        for submission in submissions:
+            if not is_linked(submission.message) or submission.key in known:
+                plans.append(NOTHING)
+                continue
+            try:
+                self._centre.judge.check_origin(submission.message.origin)
+                if (found := recall(submission.message)) is not None:
+                    _check_alone(found.target, recalled)
+                plans.append(await self._versions.plan(submission.message))
+            except Refused as refusal:
+                plans.append(refusal)
+        return plans
+
+    def _prepare(self, request: _Request, submission: Submission, plan: Plan | Refused, known: dict[str, Idempotent]) -> Outcome:
         """Enter a message into the request; return what it will become, or why it is refused."""
         digest = hashlib.sha256(submission.raw).digest() if submission.key is not None else b""
         if submission.key is not None and (earlier := known.get(submission.key)) is not None:
             return _again(earlier, digest)
+        if isinstance(plan, Refused):
+            return plan
         try:
             self._centre.judge.check_origin(submission.message.origin)
-            admission = self._centre.judge.admit(marks(submission.message))
-            path = _path(self._centre.id, admission, submission.message)
-            deadline = self._deadline(submission.message)
+            self._centre.keeper.check(submission.message, self._centre.now())
+            admission = self._admit(submission.message, plan)
+            entry = self._entry(submission, admission, plan, digest)
         except Refused as refusal:
             return refusal
         recipients = admission.recipients
-        entry = _Entry(submission.raw, submission.key, recipients, path, new_id(self._centre.id), deadline, digest)
         request.entries.append(entry)
+        if plan.withdrawal:
+            request.entries.append(self._withdrawal(plan))
         if submission.key is not None:  # the next line of this very request may repeat it
             known[submission.key] = Idempotent(submission.key, digest, entry.id, recipients)
-        return Stored(entry.id, recipients)
+        warnings = entry.kept.warnings
+        return Stored(entry.id, recipients, admission.withheld, plan.withdraw_from, plan.unreachable, warnings)
+
+    def _admit(self, message: Message, plan: Plan) -> Admission:
+        if plan.recipients is not None:
+            return Admission(plan.recipients, intel=False)
+        return self._centre.judge.admit(marks(message))
+
+    def _entry(self, submission: Submission, admission: Admission, plan: Plan, digest: bytes) -> _Entry:
+        centre, message = self._centre, submission.message
+        kept = centre.keeper.keep(message, centre.id, centre.now())
+        if plan.refers:
+            kept = replace(kept, refers=(*kept.refers, *plan.refers))
+        path = _path(centre.id, admission, message)
+        new = new_id(centre.id, plan.after)
+        return _Entry(submission.raw, submission.key, admission.recipients, path, new, self._deadline(message), digest, kept)
+
+    def _withdrawal(self, plan: Plan) -> _Entry:
+        """Return the cancel for those whom an update leaves out; the store knows it as what it is, so the thread stays open."""
+        submission = Submission(plan.withdrawal, messages.parse(plan.withdrawal))
+        entry = self._entry(submission, Admission(plan.withdraw_from, intel=False), plan, b"")
+        assert entry.kept.recall is not None  # noqa: S101 - a cancel
+        entry.kept = replace(entry.kept, refers=((WITHDRAWS, entry.kept.recall.target),))
+        return entry
 
     def _deadline(self, message: Message) -> int:
         now, policy = self._centre.now(), self._centre.directory.policy
         if message.expires_at is None:
-            return now + policy.default_expiry_hours * 3_600_000
+            hours = policy.max_expiry_hours if message.kind == "cancel" else policy.default_expiry_hours
+            return now + hours * 3_600_000
         deadline = to_ms(message.expires_at)
         if not now < deadline <= now + policy.max_expiry_hours * 3_600_000:
             sentence = f"The deadline must lie ahead, by at most {policy.max_expiry_hours} hours."
@@ -312,7 +395,7 @@ class Outbox:
         envelopes = await self._centre.work(lambda: [self._seal(batch, sequences) for batch in batches])
         if not envelopes:
             return []
-        leaves = [self._leaf(new) for new in envelopes]
+        leaves = [leaf for new in envelopes for leaf in self._leaves(new)]
         idempotent = [
             Idempotent(entry.key, entry.digest, entry.id, entry.recipients)
             for batch in batches
@@ -366,12 +449,22 @@ class Outbox:
             now=now,
         )
         key = centre.storage_key.wrap(sealed.content_key)
-        return NewEnvelope(sealed.envelope, key, tuple(batch.keys), topology.LANES.index(lane), now)
+        kept = tuple(entry.kept for entry in batch.entries)
+        return NewEnvelope(sealed.envelope, key, tuple(batch.keys), topology.LANES.index(lane), now, kept)
 
-    def _leaf(self, new: NewEnvelope) -> bytes:
-        core = new.envelope.core
+    def _leaves(self, new: NewEnvelope) -> Iterator[bytes]:
+        """Return what the record says of an envelope: its messages, and which of them take back or release another."""
+        audit, core = self._centre.audit, new.envelope.core
         commitments = [item.commitment for item in core.messages]
-        return self._centre.audit.leaf(AuditStep.SUBMITTED, new.created_at, envelope=core.id, commitments=commitments)
+        yield audit.leaf(AuditStep.SUBMITTED, new.created_at, envelope=core.id, commitments=commitments)
+        for kept, commitment in zip(new.kept, commitments, strict=True):
+            if kept.recall is not None:
+                step, code = AuditStep.RECALLED, kept.recall.kind
+            elif any(relation == RELEASED for relation, _ in kept.refers):
+                step, code = AuditStep.RELEASED, None
+            else:
+                continue
+            yield audit.leaf(step, new.created_at, envelope=core.id, commitments=[commitment], code=code)
 
 
 def _batches(entries: Sequence[_Entry]) -> list[_Batch]:
@@ -388,7 +481,8 @@ def _batches(entries: Sequence[_Entry]) -> list[_Batch]:
 
 
 def _path(origin: str, admission: Admission, message: Message) -> _Path:
-    return _path_of(origin, admission, message.status, message.precedence, message.regions, message.crime_types)
+    precedence = topology.urgency(message.kind, message.precedence)
+    return _path_of(origin, admission, message.status, precedence, message.regions, message.crime_types)
 
 
 @lru_cache(maxsize=4096)
@@ -401,6 +495,14 @@ def _path_of(
     else:
         keys = [topology.direct_key(origin, recipient, status, precedence) for recipient in recipients]
     return _Path(_Route(recipients, status, precedence, intel), tuple(keys))
+
+
+def _check_alone(target: str, seen: set[str]) -> None:
+    """Refuse the second update or cancel of one message in one request: it could not know of the first."""
+    if target in seen:
+        sentence = f"Another line of this request updates or cancels message {target} too: send one after the other."
+        raise Conflict("thread-busy", sentence, (Problem("/references", "thread-busy", sentence),))
+    seen.add(target)
 
 
 def _again(earlier: Idempotent, digest: bytes) -> Outcome:

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, mod
 from relay.envelope import NUMBER_END, TIME_END, MessageLane
 from relay.errors import Rejected
 
-State = Literal["accepted", "delivered", "rejected"]
+State = Literal["accepted", "delivered", "rejected", "purged"]
 STATES: frozenset[str] = frozenset(get_args(State))
 TERMINAL: frozenset[str] = frozenset({"delivered", "rejected"})
 MAX_RANGES = 256

@@ -150,7 +150,7 @@ def test_a_field_of_a_later_release_is_passed_over() -> None:
 
 def test_a_state_of_a_later_release_is_passed_over() -> None:
     """A receipt that also says something this release does not know still says the rest."""
-    said = [STATEMENT | {"state": "purged"}, STATEMENT, STATEMENT | {"state": "held", "code": "by-hand"}]
+    said = [STATEMENT | {"state": "moved"}, STATEMENT, STATEMENT | {"state": "held", "code": "by-hand"}]
     assert [one.state for one in receipts.read(Receipt, body({"statements": said})).statements] == ["accepted"]
     assert receipts.read(Receipt, body({"statements": said[:1]})).statements == ()
 

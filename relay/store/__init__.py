@@ -3,7 +3,8 @@
 The port is three verbs: :meth:`Store.write` runs a job in the next transaction and returns after the commit, :meth:`Store.read`
 runs one on a snapshot, :meth:`Store.close` ends both. A job is a function of a connection; the SQL it needs stands in
 :mod:`outgoing`, :mod:`said`, :mod:`incoming` and :mod:`record`, and nowhere outside this package. The loops of a node never
-call each other: they meet here, and wake each other by the store's signals (``outbox_changed``, ``inbox_changed``).
+call each other: they meet here, and wake each other by the store's signals (``outbox_changed``, ``inbox_changed``,
+``recalls_changed``).
 
 An *epoch* is made with the store (Unix seconds at its creation, so it only increases) and stays with it. Errors raised:
 ``StoreTrouble`` (``store-full``, ``store-locked``, ``store-unavailable``), ``Misconfigured`` (``store-damaged``, ``store-newer``,
@@ -21,13 +22,26 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, exc, insert, select
 
 from relay.errors import Misconfigured, StoreTrouble
-from relay.store import incoming, outgoing, record, said
+from relay.store import clocks, flags, found, incoming, outgoing, purged, recalled, record, said, threads
 from relay.store.common import upsert
 from relay.store.engine import Writer, open_engine
 from relay.store.signal import Signal
 from relay.store.tables import META
 
-__all__ = ["Connection", "Store", "incoming", "outgoing", "record", "said"]
+__all__ = [
+    "Connection",
+    "Store",
+    "clocks",
+    "flags",
+    "found",
+    "incoming",
+    "outgoing",
+    "purged",
+    "recalled",
+    "record",
+    "said",
+    "threads",
+]
 
 T = TypeVar("T")
 READERS = 2
@@ -41,6 +55,7 @@ class Store:
         self.fresh = fresh
         self.outbox_changed = Signal()
         self.inbox_changed = Signal()
+        self.recalls_changed = Signal()
         self._engine = engine
         self._writer = Writer(engine)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
@@ -64,6 +79,10 @@ class Store:
         """Write something and wait until it is on disk; raise ``StoreTrouble`` when that can't be done."""
         row = {"name": "probed_at", "value": str(now)}
         await self.write(lambda connection: upsert(connection, META, [row], ["value"]))
+
+    async def scrub(self) -> None:
+        """Empty the write-ahead log, so that nothing purged is left in it."""
+        await self._writer.scrub()
 
     async def close(self) -> None:
         """Finish what waits, then close every connection."""

@@ -103,6 +103,7 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self._scrub = False
         self._connection: Connection | None = None
         self._thread.start()
 
@@ -113,6 +114,11 @@ class Writer:
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put((job, future))
         return await future
+
+    async def scrub(self) -> None:
+        """Empty the write-ahead log behind the next transaction, as far as no reader still needs it."""
+        self._scrub = True
+        await self.run(lambda _: None)
 
     async def close(self) -> None:
         """Finish what waits and end the thread."""
@@ -125,6 +131,7 @@ class Writer:
             group, last = self._take()
             if group:
                 outcomes = self._commit(group)
+                self._empty_log()
                 with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
                     self._loop.call_soon_threadsafe(_resolve, outcomes)
             if last:
@@ -156,6 +163,12 @@ class Writer:
             self._disconnect()
             trouble = _store_trouble(error) if _is_trouble(error) else error
             return [(future, trouble) for _, future in group]
+
+    def _empty_log(self) -> None:
+        if self._scrub and self._connection is not None:
+            self._scrub = False
+            with contextlib.suppress(exc.DatabaseError):  # a reader is in the way: the next scrub does it
+                self._connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _connect(self) -> Connection:
         if self._connection is None:

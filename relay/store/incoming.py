@@ -3,23 +3,27 @@
 A message is known by (origin, id) for as long as it is kept, so a second copy, re-sealed or not, has no effect. Every sequence of
 an authentic envelope is closed once it was judged, whatever the verdict; what is not closed below a lane's highest is a gap.
 The states of a message here: ``waiting`` (stored), ``handed`` (given out, not yet acknowledged), ``delivered`` (acknowledged),
-``rejected`` (refused after it was stored), ``quarantined`` (refused on arrival, kept for an operator).
+``withdrawn`` (given out, then purged by a recall before it was acknowledged), ``rejected`` (refused after it was stored, or
+recalled), ``quarantined`` (refused on arrival, kept for an operator). A purged message keeps its row and its envelope's header.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
 
-from relay.envelope import Envelope, commitments
+from relay.envelope import MAX_MESSAGES, Envelope, commitments, without
+from relay.keeping import DAY_MS, Kept
 from relay.receipts import MAX_COMMITMENTS
+from relay.store import flags, found, kept, recalled
 from relay.store.common import Resting, inserted, resting, upsert
 from relay.store.tables import HEARD, INBOX_CLOSED, INBOX_ENVELOPE, INBOX_MESSAGE, RECEIPT_OUT, RECEIPT_RANGE, SAMPLE
 
 KEPT_SAMPLES = 1000
+QUARANTINE_MS = 365 * DAY_MS  # how long what was refused is kept for an operator
 MOST_RECEIPTS = 4096
 OPEN = text("inbox_message.state IN ('waiting', 'handed')")  # as in the index: SQLite would not see that bound values fit it
 
@@ -49,13 +53,17 @@ _ADD_RANGES = insert(RECEIPT_RANGE)
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """An opened envelope to take in: the sequence of its first message here, and per message the code of its refusal, or None."""
+    """An opened envelope to take in: the sequence of its first message here, and per message the code of its refusal, or None.
+
+    ``kept`` is what is kept of each message, None of one that is refused.
+    """
 
     envelope: Envelope
     first: int
     content_key: bytes
     rank: int
     verdicts: tuple[str | None, ...]
+    kept: tuple[Kept | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a receipt must name of a received message."""
+    """What a receipt must name of a received message; ``recall`` says that it is an update or cancel."""
 
     id: str
     origin: str
@@ -78,6 +86,7 @@ class Place:
     lane: str
     sequence: int
     commitment: str
+    recall: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,20 @@ class Handed:
     received_at: int
     envelope: int
     position: int
+    flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What an acknowledgement did: messages newly delivered, withdrawn ones that it closed, and the ids by what they are.
+
+    ``settled`` are delivered now or before, ``unconfirmed`` wait until the system confirms their restriction (H3).
+    """
+
+    delivered: tuple[Place, ...]
+    recalled: tuple[Place, ...]
+    settled: frozenset[str]
+    unconfirmed: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +140,11 @@ def take(connection: Connection, arrival: Arrival, at: int) -> Taken:
         taken = [(first, first + len(core.messages) - 1)]
     fresh = [position for position in new if not any(low <= first + position <= high for low, high in taken)]
     forked += [position for position in new if position not in fresh]
+    dead = recalled.dead(connection, core.origin, {core.messages[position].id: arrival.kept[position] for position in fresh})
+    codes = [dead.get(item.id) or code for item, code in zip(core.messages, arrival.verdicts, strict=True)]
     if fresh:
-        _insert(connection, arrival, fresh, at)
-    rejected = {position: code for position in fresh if (code := arrival.verdicts[position]) is not None}
+        _insert(connection, arrival, fresh, codes, at)
+    rejected = {position: code for position in fresh if (code := codes[position]) is not None}
     return Taken(
         accepted=tuple(position for position in fresh if position not in rejected),
         rejected=rejected,
@@ -185,7 +210,7 @@ def hand_out(connection: Connection, limit: int, most_bytes: int, now: int) -> t
     handed = [row for row in rows if row.n not in expired]
     _set_state(connection, [row.n for row in handed if row.state == "waiting"], "handed", now)
     _set_state(connection, list(expired), "rejected", now, "expired")
-    given = [Handed(row.id, row.origin, row.received_at, row.envelope, row.position) for row in handed]
+    given = [Handed(row.id, row.origin, row.received_at, row.envelope, row.position, row.flags) for row in handed]
     return given, places(connection, late)
 
 
@@ -203,17 +228,26 @@ def _within(rows: Sequence[Any], most_bytes: int) -> list[Any]:
     return taken
 
 
-def acknowledge(connection: Connection, ids: Sequence[str], now: int) -> tuple[list[Place], set[str]]:
-    """Note that the centre's system took these messages; return those newly delivered, and all ids that are settled.
+def acknowledge(connection: Connection, ids: Sequence[str], confirmed: Collection[str], now: int) -> Acknowledged:
+    """Note that the centre's system took these messages; those it ``confirmed`` it took with their restriction in words.
 
-    An id that was never handed out is neither.
+    An id that was never handed out changes nothing. What a recall withdrew from the system before it acknowledged it is closed
+    with the acknowledgement of that recall.
     """
     rows = connection.execute(
-        select(INBOX_MESSAGE).where(INBOX_MESSAGE.c.id.in_(ids), INBOX_MESSAGE.c.state.in_(("handed", "delivered")))
+        select(INBOX_MESSAGE).where(INBOX_MESSAGE.c.id.in_(ids), INBOX_MESSAGE.c.state.in_(("handed", "delivered", "withdrawn")))
     ).all()
-    fresh = [row for row in rows if row.state == "handed"]
+    open_ = [row for row in rows if row.state != "delivered"]
+    restricted = {row.id for row in open_ if flags.handling(row.flags) == "H3" and row.id not in confirmed}
+    fresh = [row for row in open_ if row.id not in restricted]
     _set_state(connection, [row.n for row in fresh], "delivered", now)
-    return places(connection, fresh), {row.id for row in rows}
+    recalls: dict[str, list[str]] = {}
+    for row in fresh:
+        if row.flags & flags.RECALL:
+            recalls.setdefault(row.origin, []).append(row.id)
+    closed = [row for origin, by in recalls.items() for row in recalled.settle(connection, origin, by, now)]
+    settled = frozenset(row.id for row in rows if row.id not in restricted)
+    return Acknowledged(tuple(places(connection, fresh)), tuple(places(connection, closed)), settled, frozenset(restricted))
 
 
 def envelopes(connection: Connection, numbers: Iterable[int]) -> dict[int, Resting]:
@@ -304,6 +338,7 @@ def _place(row: Any, envelope: Any, sent: list[str]) -> Place:
         lane=envelope.lane,
         sequence=envelope.first + row.position,
         commitment=sent[row.position],
+        recall=bool(row.flags & flags.RECALL),
     )
 
 
@@ -329,8 +364,12 @@ def _forked(connection: Connection, envelope: Envelope, known: dict[str, Any]) -
     ]
 
 
-def _insert(connection: Connection, arrival: Arrival, fresh: Sequence[int], at: int) -> None:
-    core = arrival.envelope.core
+def _insert(connection: Connection, arrival: Arrival, fresh: Sequence[int], codes: Sequence[str | None], at: int) -> None:
+    """Store an envelope with its new messages; of what was recalled before it came nothing but the header is kept."""
+    core, body = arrival.envelope.core, arrival.envelope.body
+    dead = [position for position in fresh if codes[position] in recalled.CODES]
+    if dead:
+        body = without(arrival.envelope.header, body, dead)
     values = {
         "origin": core.origin,
         "id": core.id,
@@ -338,17 +377,27 @@ def _insert(connection: Connection, arrival: Arrival, fresh: Sequence[int], at: 
         "lane": core.lane,
         "first": arrival.first,
         "header": arrival.envelope.header,
-        "body": arrival.envelope.body,
+        "body": body,
         "content_key": arrival.content_key,
         "received_at": at,
     }
     number = inserted(connection.execute(_ADD_ENVELOPE, values))
-    connection.execute(_ADD_MESSAGES, [_message_row(arrival, number, position, at) for position in fresh])
+    connection.execute(_ADD_MESSAGES, [_message_row(arrival, number, position, codes[position], at) for position in fresh])
+    accompanying = [
+        kept.Message(core.messages[position].id, one, _found(number, position, at), (core.origin,))
+        for position in fresh
+        if codes[position] is None and (one := arrival.kept[position]) is not None
+    ]
+    kept.add(connection, core.origin, accompanying, at, received=True)
 
 
-def _message_row(arrival: Arrival, envelope: int, position: int, at: int) -> dict[str, Any]:
-    item = arrival.envelope.core.messages[position]
-    code = arrival.verdicts[position]
+def _found(envelope: int, position: int, at: int) -> int:
+    return found.number(at, envelope * MAX_MESSAGES + position, received=True)
+
+
+def _message_row(arrival: Arrival, envelope: int, position: int, code: str | None, at: int) -> dict[str, Any]:
+    item, one = arrival.envelope.core.messages[position], arrival.kept[position]
+    dead = code in recalled.CODES
     return {
         "origin": arrival.envelope.core.origin,
         "id": item.id,
@@ -356,9 +405,13 @@ def _message_row(arrival: Arrival, envelope: int, position: int, at: int) -> dic
         "position": position,
         "rank": arrival.rank,
         "deadline": item.deadline,
-        "state": "waiting" if code is None else "quarantined",
+        "state": "waiting" if code is None else "rejected" if dead else "quarantined",
         "code": code,
         "at": at,
+        "flags": flags.of(one) if one else 0,
+        "purge_at": one.purge_at if one else at + QUARANTINE_MS,
+        "found": _found(envelope, position, at),
+        "purged_at": at if dead else None,
     }
 
 

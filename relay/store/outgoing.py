@@ -14,6 +14,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, join, select, text, update
 
 from relay.envelope import MAX_MESSAGES, Envelope
+from relay.keeping import Kept
+from relay.store import found, kept
 from relay.store.common import Resting, bit, bits, inserted, resting, signed, unsigned, upsert
 from relay.store.tables import (
     IDEMPOTENCY,
@@ -62,13 +64,17 @@ _NEWEST_OPEN = _OPEN.order_by(OUTBOX_DELIVERY.c.first.desc()).limit(64)
 
 @dataclass(frozen=True, slots=True)
 class NewEnvelope:
-    """A sealed batch on its way into the outbox; ``keys`` are its routing keys, the main one first."""
+    """A sealed batch on its way into the outbox; ``keys`` are its routing keys, the main one first.
+
+    ``kept`` is what is kept of each message, in order.
+    """
 
     envelope: Envelope
     content_key: bytes
     keys: tuple[str, ...]
     rank: int
     created_at: int
+    kept: tuple[Kept, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,7 @@ class Sent:
     resting: Resting
     submitted_at: int
     lane: str
+    purged_at: int | None
     recipients: dict[str, tuple[Step, ...]]
 
 
@@ -151,6 +158,8 @@ def add(connection: Connection, envelopes: Sequence[NewEnvelope], idempotent: Se
     pairs = list(zip(numbers, envelopes, strict=True))
     connection.execute(_ADD_MESSAGES, [row for n, new in pairs for row in _message_rows(n, new)])
     connection.execute(_ADD_DELIVERIES, [row for n, new in pairs for row in _delivery_rows(n, new)])
+    for n, new in pairs:
+        kept.add(connection, new.envelope.core.origin, _kept(n, new), new.created_at, received=False)
     _store_sequences(
         connection,
         {(to.centre, new.envelope.core.lane): to.last for new in envelopes for to in new.envelope.core.to},
@@ -209,13 +218,13 @@ def open_lanes(connection: Connection, most: int) -> list[OpenLane]:
     A bounded number of rows is looked at, whatever is open: the oldest for the ranges, the newest for what was sent last.
     """
     lanes = connection.execute(_OPEN_LANES).all()
-    found = (_open_lane(connection, row.recipient, row.lane, most) for row in lanes)
-    return [lane for lane in found if lane is not None]
+    opened = (_open_lane(connection, row.recipient, row.lane, most) for row in lanes)
+    return [lane for lane in opened if lane is not None]
 
 
 def find(connection: Connection, recipient: str, epoch: int, lane: str, ranges: Iterable[tuple[int, int]]) -> list[int]:
     """Return the numbers of envelopes that carry these sequences to a recipient, each once, in order."""
-    found: dict[int, None] = {}
+    numbers: dict[int, None] = {}
     for first, last in ranges:
         rows = connection.execute(
             select(OUTBOX_DELIVERY.c.envelope)
@@ -229,14 +238,14 @@ def find(connection: Connection, recipient: str, epoch: int, lane: str, ranges: 
             )
             .order_by(OUTBOX_DELIVERY.c.first)
         )
-        found.update(dict.fromkeys(row.envelope for row in rows))
-    return list(found)
+        numbers.update(dict.fromkeys(row.envelope for row in rows))
+    return list(numbers)
 
 
 def message(connection: Connection, message_id: str) -> Sent | None:
     """Return a submitted message with its history per recipient, or None when this centre did not submit it."""
     row = connection.execute(
-        select(OUTBOX_MESSAGE.c.position, OUTBOX_ENVELOPE, *_SEALED)
+        select(OUTBOX_MESSAGE.c.position, OUTBOX_MESSAGE.c.purged_at, OUTBOX_ENVELOPE, *_SEALED)
         .join(_KEPT, OUTBOX_ENVELOPE.c.n == OUTBOX_MESSAGE.c.envelope)
         .where(OUTBOX_MESSAGE.c.id == message_id)
     ).one_or_none()
@@ -248,7 +257,9 @@ def message(connection: Connection, message_id: str) -> Sent | None:
 def messages(connection: Connection, before: str | None, limit: int) -> list[Sent]:
     """Return the submitted messages, newest first, starting below the id ``before``."""
     query = (
-        select(OUTBOX_MESSAGE.c.id.label("message"), OUTBOX_MESSAGE.c.position, OUTBOX_ENVELOPE, *_SEALED)
+        select(
+            OUTBOX_MESSAGE.c.id.label("message"), OUTBOX_MESSAGE.c.position, OUTBOX_MESSAGE.c.purged_at, OUTBOX_ENVELOPE, *_SEALED
+        )
         .join(_KEPT, OUTBOX_ENVELOPE.c.n == OUTBOX_MESSAGE.c.envelope)
         .order_by(OUTBOX_MESSAGE.c.id.desc())
         .limit(limit)
@@ -282,7 +293,23 @@ def _add_envelope(connection: Connection, new: NewEnvelope) -> int:
 
 
 def _message_rows(n: int, new: NewEnvelope) -> list[dict[str, Any]]:
-    return [{"id": item.id, "envelope": n, "position": at} for at, item in enumerate(new.envelope.core.messages)]
+    return [
+        {"id": item.id, "envelope": n, "position": at, "purge_at": one.purge_at, "found": _found(n, at, new.created_at)}
+        for at, (item, one) in enumerate(zip(new.envelope.core.messages, new.kept, strict=True))
+    ]
+
+
+def _found(n: int, position: int, at: int) -> int:
+    return found.number(at, n * MAX_MESSAGES + position, received=False)
+
+
+def _kept(n: int, new: NewEnvelope) -> list[kept.Message]:
+    core = new.envelope.core
+    peers = tuple(to.centre for to in core.to)
+    return [
+        kept.Message(item.id, one, _found(n, at, new.created_at), peers)
+        for at, (item, one) in enumerate(zip(core.messages, new.kept, strict=True))
+    ]
 
 
 def _delivery_rows(n: int, new: NewEnvelope) -> list[dict[str, Any]]:
@@ -348,4 +375,4 @@ def _sent(connection: Connection, message_id: str, row: Any) -> Sent:
             taken.append(Step("sent", row.sent_at))
         taken += [Step(step.state, step.at, step.code) for step in ours if step.recipient == recipient]
         history[recipient] = tuple(taken)
-    return Sent(message_id, row.position, resting(row), row.created_at, row.lane, history)
+    return Sent(message_id, row.position, resting(row), row.created_at, row.lane, row.purged_at, history)

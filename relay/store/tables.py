@@ -6,6 +6,9 @@ messages of an envelope a row speaks of is a bit mask by position (bit 0 is the 
 are milliseconds since the Unix epoch. Content rests only as ciphertext, under a content key wrapped with the storage key. Sealed
 bytes stand apart from what is updated, and last in their row: SQLite writes a row whole and reads it up to the last column asked
 for.
+
+The index that finds messages, ``found``, is a full-text table of SQLite and no table of SQLAlchemy's: see
+:mod:`relay.store.found`.
 """
 
 from __future__ import annotations
@@ -79,6 +82,9 @@ OUTBOX_MESSAGE = Table(
     Column("id", Text, primary_key=True),
     _number("envelope"),
     _number("position"),
+    _number("purge_at"),
+    _number("found"),
+    Column("purged_at", BigInteger),
     Index("outbox_message_envelope", "envelope"),
     sqlite_with_rowid=False,
 )
@@ -172,6 +178,10 @@ INBOX_MESSAGE = Table(
     _text("state"),
     Column("code", Text),
     _number("at"),
+    _number("flags"),
+    _number("purge_at"),
+    _number("found"),
+    Column("purged_at", BigInteger),
     UniqueConstraint("id", "origin", name="inbox_message_id"),
     Index(
         "inbox_message_waiting",
@@ -241,5 +251,54 @@ AUDIT = Table(
     Column("epoch", BigInteger, primary_key=True),
     Column("position", BigInteger, primary_key=True),
     _bytes("leaf"),
+    sqlite_with_rowid=False,
+)
+
+# Which message refers to which: ``origin`` and ``id`` say who refers, ``target`` to what.
+REFERENCE = Table(
+    "reference",
+    METADATA,
+    Column("target", Text, primary_key=True),
+    Column("relation", Text, primary_key=True),
+    Column("origin", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+# What an origin recalled from this centre: every version of ``target`` older than ``id``, the update or cancel that says so.
+TOMBSTONE = Table(
+    "tombstone",
+    METADATA,
+    Column("origin", Text, primary_key=True),
+    Column("target", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    _text("kind"),
+    _number("at"),
+    sqlite_with_rowid=False,
+)
+
+# A request's reply clock, one per peer: asked by this centre (``asked``) or of it. Without ``due_at`` it has not begun.
+CLOCK = Table(
+    "clock",
+    METADATA,
+    Column("request", Text, primary_key=True),
+    Column("peer", Text, primary_key=True),
+    _number("asked"),
+    _number("hours"),
+    Column("started_at", BigInteger),
+    Column("due_at", BigInteger),
+    _text("state"),
+    _number("reminded"),
+    Column("answered_at", BigInteger),
+    sqlite_with_rowid=False,
+)
+
+LEGAL_HOLD = Table(
+    "legal_hold",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    _text("reason"),
+    _text("actor"),
+    _number("at"),
     sqlite_with_rowid=False,
 )

@@ -29,6 +29,7 @@ from relay.topology.names import (
     lane_key,
     queue,
     queues,
+    urgency,
 )
 from relay.topology.objects import (
     ACCOUNT_TAG,
@@ -86,4 +87,5 @@ __all__ = [
     "queues",
     "strangers",
     "topology",
+    "urgency",
 ]

@@ -29,6 +29,11 @@ def lane(status: str, precedence: str) -> str:
     return precedence if status == "actual" else EXERCISE
 
 
+def urgency(kind: str, precedence: str) -> str:
+    """Return the precedence with which a message travels: a recall overtakes everything, whatever it says of itself."""
+    return codes.PRECEDENCES[0] if kind == "cancel" else precedence
+
+
 def exchange(origin: str) -> str:
     """Return the only exchange that a centre may write."""
     return f"relay.out.{origin}"

@@ -1,0 +1,131 @@
+"""What a centre keeps of a message besides its sealed bytes, so that it can find it, recall it, answer it and purge it in time.
+
+:meth:`Keeper.keep` looks at a validated message once, on its way out or in, and returns plain values for the store: index tokens
+(keyed digests, never terms), when the message must be purged, what it refers to, the reply clock it starts or stops. The content
+itself is let go; the store holds it only as ciphertext.
+
+How long a message is kept is the directory's rule per kind (``relay.directory.RetentionPolicy``), or sooner when the message says
+so itself; more than the most is refused at submit (``bad-retention``) and cut down on arrival.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from relay import codes, messages
+from relay.clock import to_ms
+from relay.directory import RetentionPolicy
+from relay.errors import Problem, Refused
+from relay.keys import IndexKey
+from relay.messages import Message, Reply, Request, Update, terms
+
+DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+
+RECALLS = {"update": "updates", "cancel": "cancels"}
+"""The kinds that take back an earlier version, and the relation by which they name its first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """What an update or cancel takes back: every version of ``target`` before it; ``digest`` is of the first version's bytes."""
+
+    kind: str
+    target: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a reply says to a request: its outcome and, for a delay, the new date in milliseconds."""
+
+    request: str
+    outcome: str
+    due_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of one message; times in milliseconds since the Unix epoch, ``hours`` of a request's reply clock."""
+
+    kind: str
+    purge_at: int
+    tokens: str
+    handling: str
+    warnings: tuple[Problem, ...] = ()
+    refers: tuple[tuple[str, str], ...] = ()
+    recall: Recall | None = None
+    hours: int | None = None
+    answers: tuple[Answer, ...] = ()
+
+
+class Keeper:
+    """Looks at messages for one centre, under one version of the network's retention policy."""
+
+    def __init__(self, policy: RetentionPolicy, key: IndexKey) -> None:
+        self._policy = policy
+        self._key = key
+        self._mark_tokens = lru_cache(maxsize=4096)(self._mark_tokens_of)
+
+    def keep(self, message: Message, origin: str, now: int) -> Kept:
+        """Return what is kept of a valid message of ``origin``."""
+        inner = message.message if isinstance(message, Update) else message
+        return Kept(
+            kind=inner.kind,
+            purge_at=self._purge_at(message, inner.kind, now),
+            tokens=self._tokens(message, inner.kind, origin),
+            handling=message.handling,
+            warnings=messages.warnings(message),
+            refers=tuple((one.relation, one.id) for one in message.references) if message.references else (),
+            recall=recall(message),
+            hours=codes.reply_hours(message.urgency) if isinstance(message, Request) else None,
+            answers=_answers(message) if isinstance(message, Reply) else (),
+        )
+
+    def check(self, message: Message, now: int) -> None:
+        """Raise ``Refused`` when a message asks to be kept longer than its kind may be."""
+        if message.retention_until is None:
+            return
+        inner = message.message if isinstance(message, Update) else message
+        most = self._policy.of(inner.kind, nominal=message.nominal).most_days
+        if not now < to_ms(message.retention_until) <= now + most * DAY_MS:
+            sentence = (
+                f"A message of this kind is kept for at most {most} days from now; retention_until lies ahead, within them."
+            )
+            raise Refused("bad-retention", sentence, (Problem("/retention_until", "bad-retention", sentence),))
+
+    def tokens(self, terms: Iterable[str]) -> str:
+        """Return the tokens of search terms, as the index holds and asks for them."""
+        return " ".join(map(self._key.token, dict.fromkeys(terms)))
+
+    def _tokens(self, message: Message, kind: str, origin: str) -> str:
+        marked = self._mark_tokens(origin, message.kind, kind, message.status, message.crime_types, message.countries)
+        own = self.tokens(terms.of_content(message))
+        return f"{marked} {own}" if own else marked
+
+    def _mark_tokens_of(
+        self, origin: str, kind: str, inner: str, status: str, crime_types: tuple[str, ...], countries: tuple[str, ...]
+    ) -> str:
+        return self.tokens(terms.of_marks(origin, {kind, inner}, status, crime_types, countries))
+
+    def _purge_at(self, message: Message, kind: str, now: int) -> int:
+        kept = self._policy.of(kind, nominal=message.nominal)
+        if message.retention_until is None:
+            return now + kept.default_days * DAY_MS
+        return min(to_ms(message.retention_until), now + kept.most_days * DAY_MS)
+
+
+def recall(message: Message) -> Recall | None:
+    """Return what a message takes back, or None; an update or cancel names exactly one first version (``rules``)."""
+    relation = RECALLS.get(message.kind)
+    if relation is None:
+        return None
+    target = next(one for one in message.references if one.relation == relation)
+    return Recall(message.kind, target.id, target.digest)
+
+
+def _answers(reply: Reply) -> tuple[Answer, ...]:
+    due_at = to_ms(reply.new_date) if reply.new_date else None
+    return tuple(Answer(one.id, reply.outcome, due_at) for one in reply.references if one.relation == "answers")

@@ -1,0 +1,51 @@
+"""Rows that accompany a message, sent or received: what it refers to, its place in the index, the reply clocks it moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select
+
+from relay.keeping import Kept
+from relay.store import clocks, found
+from relay.store.tables import REFERENCE
+
+_ADD_REFERENCES = insert(REFERENCE)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message with what is kept of it; ``number`` is its place in the index, ``peers`` are who was sent it or who sent it."""
+
+    id: str
+    kept: Kept
+    number: int
+    peers: tuple[str, ...]
+
+
+def add(connection: Connection, origin: str, messages: Sequence[Message], at: int, *, received: bool) -> None:
+    """Store what accompanies new messages of one origin."""
+    found.add(connection, [found.Entry(one.number, one.id, one.kept.tokens) for one in messages])
+    references = [
+        {"target": target, "relation": relation, "origin": origin, "id": one.id}
+        for one in messages
+        for relation, target in dict.fromkeys(one.kept.refers)
+    ]
+    if references:
+        connection.execute(_ADD_REFERENCES, references)
+    for one in messages:
+        if one.kept.hours is not None:
+            clocks.begin(connection, one.id, one.peers, one.kept.hours, at if received else None)
+        for answer in one.kept.answers:
+            clocks.answer(connection, answer, one.peers, at, received=received)
+
+
+def referring(connection: Connection, target: str, origin: str, relations: Sequence[str]) -> list[tuple[str, str]]:
+    """Return (relation, id) of the messages of an origin that refer to a message by one of these relations, by id."""
+    rows = connection.execute(
+        select(REFERENCE.c.relation, REFERENCE.c.id)
+        .where(REFERENCE.c.target == target, REFERENCE.c.origin == origin, REFERENCE.c.relation.in_(relations))
+        .order_by(REFERENCE.c.id)
+    )
+    return [(row.relation, row.id) for row in rows]

@@ -1,0 +1,166 @@
+"""Reads of a message's thread at its origin: its first version, what updated or took it back, who held which of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, join, select
+
+from relay.store import kept
+from relay.store.common import Resting, bit, resting, unsigned
+from relay.store.tables import (
+    INBOX_ENVELOPE,
+    INBOX_MESSAGE,
+    OUTBOX_DELIVERY,
+    OUTBOX_MESSAGE,
+    OUTBOX_SEALED,
+    OUTBOX_STEP,
+    REFERENCE,
+    TOMBSTONE,
+)
+
+WITHDRAWS = "withdraws"
+"""How the store knows a cancel that the node itself sent to those whom an update left out; on the wire it cancels."""
+
+RELEASED = "released"
+"""How the store knows whose thread a message of this centre passes on: beside ``releases``, which names the version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """A message that this centre sent, with everything that it said about it since.
+
+    ``versions`` are ids, the first and its updates in order; ``cancels`` what took all of it back; ``withdrawals`` what took it
+    from some. ``sent_to`` says who was sent each of these. Where the first version rests: ``resting`` at ``position``.
+    """
+
+    first: str
+    resting: Resting
+    position: int
+    purged: bool
+    versions: tuple[str, ...]
+    cancels: tuple[str, ...]
+    withdrawals: tuple[str, ...]
+    sent_to: dict[str, frozenset[str]]
+
+    @property
+    def holders(self) -> frozenset[str]:
+        """Every centre that was ever sent any version."""
+        return frozenset(centre for version in self.versions for centre in self.sent_to[version])
+
+    @property
+    def newest(self) -> str:
+        """The greatest id of the thread."""
+        return max((*self.versions, *self.cancels, *self.withdrawals))
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message that this centre received, at rest."""
+
+    id: str
+    origin: str
+    state: str
+    resting: Resting
+    position: int
+    purged: bool
+
+
+def thread(connection: Connection, me: str, first: str) -> Thread | None:
+    """Return the thread that begins with a message of this centre, or None when it sent no such message."""
+    row = connection.execute(
+        select(OUTBOX_MESSAGE.c.position, OUTBOX_MESSAGE.c.purged_at, OUTBOX_SEALED)
+        .select_from(join(OUTBOX_MESSAGE, OUTBOX_SEALED, OUTBOX_SEALED.c.n == OUTBOX_MESSAGE.c.envelope))
+        .where(OUTBOX_MESSAGE.c.id == first)
+    ).one_or_none()
+    if row is None:
+        return None
+    said = kept.referring(connection, first, me, ("updates", "cancels", WITHDRAWS))
+    by = {relation: tuple(one for found, one in said if found == relation) for relation in ("updates", "cancels", WITHDRAWS)}
+    ids = [first, *(one for _, one in said)]
+    return Thread(
+        first,
+        resting(row),
+        row.position,
+        row.purged_at is not None,
+        (first, *by["updates"]),
+        by["cancels"],
+        by[WITHDRAWS],
+        _sent_to(connection, ids),
+    )
+
+
+def first_version(connection: Connection, me: str, message: str) -> str:
+    """Return the first version of the thread that a message of this centre belongs to: itself, or what it updates or recalls."""
+    query = select(REFERENCE.c.target).where(
+        REFERENCE.c.origin == me, REFERENCE.c.id == message, REFERENCE.c.relation.in_(("updates", "cancels", WITHDRAWS))
+    )
+    target = connection.execute(query).scalar()
+    return message if target is None else str(target)
+
+
+def purged_by(connection: Connection, recalls: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return per recall which centres said, and when, that nothing older is left with them."""
+    rows = connection.execute(
+        select(OUTBOX_MESSAGE.c.id, OUTBOX_MESSAGE.c.position, OUTBOX_STEP.c.recipient, OUTBOX_STEP.c.mask, OUTBOX_STEP.c.at)
+        .join(OUTBOX_STEP, OUTBOX_STEP.c.envelope == OUTBOX_MESSAGE.c.envelope)
+        .where(OUTBOX_MESSAGE.c.id.in_(recalls), OUTBOX_STEP.c.state == "purged")
+    )
+    found: dict[str, dict[str, int]] = {one: {} for one in recalls}
+    for row in rows:
+        if unsigned(row.mask) & bit(row.position):
+            found[row.id][row.recipient] = row.at
+    return found
+
+
+def received(connection: Connection, message: str) -> Received | None:
+    """Return a message that this centre received, or None."""
+    row = connection.execute(
+        select(INBOX_MESSAGE, INBOX_ENVELOPE.c.header, INBOX_ENVELOPE.c.body, INBOX_ENVELOPE.c.content_key)
+        .join(INBOX_ENVELOPE, INBOX_ENVELOPE.c.n == INBOX_MESSAGE.c.envelope)
+        .where(INBOX_MESSAGE.c.id == message)
+    ).first()
+    if row is None:
+        return None
+    return Received(row.id, row.origin, row.state, resting(row), row.position, row.purged_at is not None)
+
+
+def questions(connection: Connection, me: str, message: str) -> list[str]:
+    """Return the messages of this centre that refer to a received one as to be released: questions and releases."""
+    return [one for _, one in kept.referring(connection, message, me, ("releases",))]
+
+
+def answers(connection: Connection, question: str, origin: str) -> list[str]:
+    """Return what a peer answered to a request of this centre."""
+    return [one for _, one in kept.referring(connection, question, origin, ("answers",))]
+
+
+def recalled_releases(connection: Connection, me: str) -> list[str]:
+    """Return what this centre released of others' messages that were taken back since, and has not itself recalled yet."""
+    passed_on = (
+        select(REFERENCE.c.id)
+        .where(REFERENCE.c.origin == me, REFERENCE.c.relation == "cancels", REFERENCE.c.target == _FIRST.c.id)
+        .exists()
+    )
+    buried = select(TOMBSTONE.c.id).where(TOMBSTONE.c.target == _FIRST.c.target, TOMBSTONE.c.id > _VERSION.c.target).exists()
+    query = (
+        select(_FIRST.c.id)
+        .join(_VERSION, (_VERSION.c.id == _FIRST.c.id) & (_VERSION.c.origin == me) & (_VERSION.c.relation == "releases"))
+        .where(_FIRST.c.origin == me, _FIRST.c.relation == RELEASED, buried, ~passed_on)
+    )
+    return list(connection.execute(query.distinct().order_by(_FIRST.c.id)).scalars())
+
+
+_FIRST = REFERENCE.alias("released_first")
+_VERSION = REFERENCE.alias("released_version")
+
+
+def _sent_to(connection: Connection, ids: Sequence[str]) -> dict[str, frozenset[str]]:
+    rows: Sequence[Any] = connection.execute(
+        select(OUTBOX_MESSAGE.c.id, OUTBOX_DELIVERY.c.recipient)
+        .join(OUTBOX_DELIVERY, OUTBOX_DELIVERY.c.envelope == OUTBOX_MESSAGE.c.envelope)
+        .where(OUTBOX_MESSAGE.c.id.in_(ids))
+    ).all()
+    return {one: frozenset(row.recipient for row in rows if row.id == one) for one in ids}
