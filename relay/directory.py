@@ -24,6 +24,8 @@ from relay.errors import Misconfigured
 from relay.keys import SIGNING_ALGORITHM, RecipientKey, SealingAlgorithm, SigningKey, VerifyKey, key_id
 
 PREFIX = b"intercentre-relay/1 directory\0"
+SHOWN = 200
+"""Characters of a file that an error shows."""
 
 CentreId = Annotated[str, Field(pattern=r"^[A-Z0-9]{2,8}(-[A-Z0-9]{2,8})?$")]
 
@@ -309,7 +311,9 @@ def _check_entitlement(member: str, entitlement: Entitlement) -> None:
 
 
 def _first(error: ValueError) -> str:
+    """Return what is wrong first, within bounds and escaped: the name of an unknown field may be anything."""
     if not isinstance(error, ValidationError):
-        return str(error)
+        return str(error)[:SHOWN]
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'document'}: {first['msg']}"
+    place = ".".join(map(str, first["loc"]))[:SHOWN] or "document"
+    return f"{place if place.isprintable() else ascii(place)}: {first['msg']}"

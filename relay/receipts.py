@@ -27,6 +27,9 @@ TERMINAL: frozenset[str] = frozenset({"delivered", "rejected"})
 MAX_RANGES = 256
 MAX_COMMITMENTS = 1024
 MAX_STATEMENTS = 4096
+MAX_VALUES = 2**19
+"""Brackets, braces and commas of a body: more than all that this release knows has in the largest envelope. Millions of empty
+lists, in a member that is passed over, would take gigabytes."""
 
 _Number = Annotated[int, Field(ge=0, lt=NUMBER_END)]
 _Positive = Annotated[int, Field(ge=1, lt=NUMBER_END)]
@@ -107,6 +110,8 @@ Body = TypeVar("Body", Receipt, Mark, Nack)
 
 def read(model: type[Body], content: bytes) -> Body:
     """Return the body of a control envelope; one of another form raises ``Rejected`` with the code ``bad-control``."""
+    if sum(map(content.count, (b"[", b"{", b","))) > MAX_VALUES:
+        raise Rejected("bad-control", f"The body of a {model.__name__.lower()} has more values than any of its form.")
     try:
         jiter.from_json(content, catch_duplicate_keys=True, allow_inf_nan=False)
         return model.model_validate_json(content)

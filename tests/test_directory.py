@@ -149,6 +149,15 @@ def test_files_that_are_none_are_refused(raw: bytes) -> None:
     assert code_of(lambda: read_root(raw, digest(raw))) == "bad-root"
 
 
+def test_an_error_shows_little_of_a_file_and_no_control_character() -> None:
+    """A field with a long name of escape sequences reaches the operator's terminal short and escaped."""
+    raw = json.dumps({"signatures": [], "\x1b[2J\u202e" * 5000: 1}).encode()
+    with pytest.raises(Misconfigured) as refused:
+        read(RAW, raw)
+    assert len(refused.value.detail) < 2000
+    assert refused.value.detail.isprintable()
+
+
 def test_signatures_that_are_none_count_for_nothing() -> None:
     """A signature that is no base64, too short, or over other bytes does not sign."""
     good = json.loads(SIGNATURES)["signatures"]

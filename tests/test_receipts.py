@@ -172,6 +172,7 @@ def test_a_state_of_a_later_release_is_passed_over() -> None:
         receipt().replace(b'"accepted"', b'"accepted","state":"delivered"'),
         receipt() + b"{}",
         body({"statements": [STATEMENT] * 4097}),
+        b'{"statements":[],"more":[' + b"[]," * 1_000_000 + b"1]}",
     ],
     ids=lambda raw: f"{len(raw)} bytes: {raw[:24]!r}",
 )
