@@ -14,7 +14,7 @@ from relay.messages import parse
 from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
 from relay.store import incoming, outgoing
-from tests.live import EXAMPLES, LANE, Live, eventually, message, private_network, redirect
+from tests.live import LANE, Live, eventually, message, private_network, redirect
 
 A, B, C, D = CENTRES = ("PATHA", "PATHB", "PATHC", "PATHD")
 
@@ -155,15 +155,6 @@ async def test_what_policy_refuses_is_neither_stored_nor_sent(live: Live, fields
     assert refused.code == code
     after = await live[A].centre.store.read(lambda connection: outgoing.messages(connection, None, 1))
     assert [one.id for one in before] == [one.id for one in after]
-
-
-@pytest.mark.parametrize("kind", ["update", "cancel"])
-async def test_a_recall_is_refused_rather_than_carried_to_some(live: Live, kind: str) -> None:
-    """Updates and cancels are valid messages, and refused until they reach everyone who ever held the message."""
-    raw = (EXAMPLES / f"{kind}.minimal.json").read_bytes()
-    (refused,) = await live[A].outbox.submit([Submission(raw, parse(raw))])
-    assert isinstance(refused, Refused)
-    assert refused.code == "kind-not-carried"
 
 
 async def test_a_centre_can_not_say_what_it_is_not_entitled_to(live: Live) -> None:
