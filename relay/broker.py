@@ -92,10 +92,21 @@ class Broker:
         self._log = log
         self._exchange: AbstractExchange | None = None
         self._lost = asyncio.Event()
+        self._behind = {lane: 0 for lane, _ in plan.queues}
+        self._caught_up: Callable[[], None] = lambda: None
         self._consuming: list[tuple[AbstractChannel, str, str]] = []
 
-    async def run(self, deliver: Callable[[Delivery], None]) -> None:
-        """Keep the broker connected until cancelled, handing every delivery to ``deliver``."""
+    @property
+    def behind(self) -> frozenset[str]:
+        """The lanes of which not everything was taken that waited when the connection was made."""
+        return frozenset(lane for lane, count in self._behind.items() if count > 0)
+
+    async def run(self, deliver: Callable[[Delivery], None], caught_up: Callable[[], None]) -> None:
+        """Keep the broker connected until cancelled, handing every delivery to ``deliver``.
+
+        ``caught_up`` is called when a connection is made, and when all is taken of a lane that waited then.
+        """
+        self._caught_up = caught_up
         attempts = _Attempts()
         pause = wait_random_exponential(multiplier=RECONNECT_FIRST, max=self._plan.reconnect_seconds)
         while True:
@@ -148,11 +159,21 @@ class Broker:
 
         An acknowledgement that fails is no trouble: the broker delivers again, and the store knows the copy.
         """
-        last = {id(delivery.channel): delivery for delivery in deliveries}
+        last = {}
+        for delivery in deliveries:
+            last[id(delivery.channel)] = delivery
+            self._take_off(delivery)
         for delivery in last.values():
             with _best_effort():
                 async with asyncio.timeout(STEP_SECONDS):
                     await delivery.message.ack(multiple=True)
+
+    def _take_off(self, delivery: Delivery) -> None:
+        """Count a delivery as taken, if it came by the present connection."""
+        if self._behind.get(delivery.lane, 0) > 0 and any(channel is delivery.channel for channel, _, _ in self._consuming):
+            self._behind[delivery.lane] -= 1
+            if not self._behind[delivery.lane]:
+                self._caught_up()
 
     async def stop_consuming(self) -> None:
         """Ask for no further deliveries; what was handed over may still be acknowledged."""
@@ -175,6 +196,7 @@ class Broker:
         self._exchange = exchange
         self.trouble = None
         self.connected.set()
+        self._caught_up()
         self._log.info(Event.BROKER_CONNECTED, queues=len(self._plan.queues))
 
     async def _open(self, stack: contextlib.AsyncExitStack, lost: asyncio.Event, purpose: str) -> AbstractConnection:
@@ -198,6 +220,7 @@ class Broker:
         channel.close_callbacks.add(lambda *_: self._lose(lost))
         await _within(channel.set_qos(prefetch_count=self._plan.prefetch))
         queue = await _within(channel.get_queue(queue_name, ensure=True))
+        self._behind[lane] = queue.declaration_result.message_count or 0
 
         async def on_message(message: AbstractIncomingMessage) -> None:
             deliver(Delivery(lane, message.body, message.routing_key or "", bool(message.redelivered), message, channel))

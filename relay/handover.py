@@ -13,8 +13,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from relay import messages, seal
+from relay import messages, seal, topology
 from relay.audit import AuditStep
+from relay.broker import Broker
 from relay.centre import Centre
 from relay.control import Control, statements
 from relay.envelope import Envelope, parse
@@ -26,6 +27,7 @@ from relay.store.common import Resting
 from relay.store.incoming import Handed, Place
 
 MAX_HANDED = 1000
+CONNECT_SECONDS = 10.0  # how long after its start a node waits for the broker before it gives out what it has
 _CLOSED_BY = {"expired": AuditStep.EXPIRED_ON_HANDOUT, "recalled": AuditStep.RECALLED}
 MAX_HANDED_BYTES = 16 * 1024 * 1024
 OPENED_AT_ONCE_BYTES = 16 * 1024  # a thread would cost more
@@ -61,16 +63,18 @@ class Acknowledged:
 class Handover:
     """Gives messages to the centre's system."""
 
-    def __init__(self, centre: Centre, control: Control) -> None:
+    def __init__(self, centre: Centre, broker: Broker, control: Control) -> None:
         self._centre = centre
+        self._broker = broker
         self._control = control
+        self._patient_until = asyncio.get_running_loop().time() + CONNECT_SECONDS
 
     async def take(self, limit: int, wait: float) -> list[Given]:
         """Return up to ``limit`` messages, waiting up to ``wait`` seconds for the first."""
         deadline = asyncio.get_running_loop().time() + wait
         while True:
             ticket = self._centre.store.inbox_changed.ticket()
-            if given := await self._give(min(limit, MAX_HANDED)):
+            if (lanes := self._lanes()) and (given := await self._give(min(limit, MAX_HANDED), lanes)):
                 return given
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0 or not await self._centre.store.inbox_changed.changed(ticket, left):
@@ -93,11 +97,24 @@ class Handover:
         unknown = set(ids) - done.settled - done.unconfirmed
         return Acknowledged(len(done.delivered), tuple(sorted(unknown)), tuple(sorted(done.unconfirmed)))
 
-    async def _give(self, limit: int) -> list[Given]:
+    def _lanes(self) -> list[int]:
+        """Return the ranks of the lanes whose messages may be given out now.
+
+        A recall may wait at the broker behind a connection that was just made: recalls travel in the most urgent lane (exercise and
+        test traffic has but one), so until that is taken nothing is given out. Without a broker nobody can know of a recall.
+        """
+        if not self._broker.connected.is_set() and asyncio.get_running_loop().time() < self._patient_until:
+            return []
+        behind = self._broker.behind
+        last = topology.LANES.index(topology.EXERCISE)
+        actual = [] if topology.LANES[0] in behind else list(range(last))
+        return actual if topology.EXERCISE in behind else [*actual, last]
+
+    async def _give(self, limit: int, lanes: list[int]) -> list[Given]:
         now = self._centre.now()
 
         def give(connection: Connection) -> tuple[list[Handed], dict[int, Resting], list[tuple[str, bytes]]]:
-            handed, late = incoming.hand_out(connection, limit, MAX_HANDED_BYTES, now)
+            handed, late = incoming.hand_out(connection, lanes, limit, MAX_HANDED_BYTES, now)
             resting = incoming.envelopes(connection, {one.envelope for one in handed})
             return handed, resting, self._record(connection, late, "rejected", now, "expired")
 

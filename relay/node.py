@@ -81,7 +81,7 @@ class Node:
         self.control = Control(centre, self.broker)
         self.pump = Pump(centre, self.broker)
         self.outbox = Outbox(centre, Versions(centre), self.full)
-        self.handover = Handover(centre, self.control)
+        self.handover = Handover(centre, self.broker, self.control)
         self.marks = Marks(centre, self.broker, self.control)
         handlers = {"receipt": self.outbox.take_receipt, "mark": self.marks.take_mark, "nack": self.marks.take_nack}
         self.inbox = Inbox(centre, self.broker, self.control, handlers)
@@ -100,7 +100,7 @@ class Node:
             "control": self.control.run(),
             "marks": self.marks.run(),
             "watch": self._watch(),
-            "broker": self.broker.run(self.inbox.deliver),
+            "broker": self.broker.run(self.inbox.deliver, self.centre.store.inbox_changed.fire),
             **{f"surface {index}": surface.run(self) for index, surface in enumerate(surfaces)},
         }
         try:

@@ -18,6 +18,7 @@ Id = Annotated[
 ]
 Time = Annotated[str, Field(description="RFC 3339, UTC, with milliseconds", examples=["2026-01-31T08:15:00.000Z"])]
 State = Literal["queued", "sent", "accepted", "delivered", "rejected"]
+Handling = Literal["H0", "H1", "H2", "H3"]
 
 _REF = "#/components/schemas/{model}"
 
@@ -26,12 +27,34 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class ProblemPlace(_Body):
+    """One thing wrong with one place of the body."""
+
+    pointer: str = Field(description="JSON Pointer (RFC 6901); empty for the whole")
+    code: str
+    detail: str
+
+
+class Withheld(_Body):
+    """A centre that is entitled to a message and does not get it."""
+
+    centre: str
+    code: str
+    reason: str
+
+
 class Accepted(_Body):
     """The promise: the message is committed and will be sent to these recipients."""
 
     id: Id
     recipients: list[str]
     status: str = Field(description="the address at which its state is found")
+    withheld: list[Withheld] | None = Field(default=None, description="centres that are entitled and don't get it")
+    withdrawn_from: list[str] | None = Field(
+        default=None, description="centres that an update leaves out: told to purge what they hold"
+    )
+    unreachable: list[str] | None = Field(default=None, description="centres that held what is taken back and can't be told now")
+    warnings: list[ProblemPlace] | None = Field(default=None, description="what looks wrong; it refuses nothing")
 
 
 class LineAccepted(_Body):
@@ -40,6 +63,10 @@ class LineAccepted(_Body):
     line: int = Field(description="number of the line, from 1")
     id: Id
     recipients: list[str]
+    withheld: list[Withheld] | None = None
+    withdrawn_from: list[str] | None = None
+    unreachable: list[str] | None = None
+    warnings: list[ProblemPlace] | None = None
 
 
 class Step(_Body):
@@ -60,13 +87,33 @@ class Recipient(_Body):
     history: list[Step] = Field(description="every state it reached, the first one first")
 
 
+class Recalled(_Body):
+    """Where a recall stands with one centre that was sent the message."""
+
+    centre: str
+    by: Id | None = Field(description="the update or cancel that it was sent last; null: it could not be reached")
+    purged_at: Time | None = Field(description="when it said that nothing older is left with it; null: not yet")
+
+
+class RecallState(_Body):
+    """How far a message is taken back."""
+
+    confirmed: int = Field(description="centres that said they hold nothing any more of what was taken back")
+    of: int = Field(description="centres that held it")
+    centres: list[Recalled]
+
+
 class MessageState(_Body):
     """A submitted message and where it stands."""
 
     id: Id
     submitted_at: Time
     lane: str
+    purged_at: Time | None = Field(default=None, description="when its content was purged here")
     recipients: list[Recipient]
+    versions: list[Id] | None = Field(default=None, description="the first version and its updates, if there is more than one")
+    cancelled_by: Id | None = Field(default=None, description="the cancel that takes all of it back")
+    recall: RecallState | None = Field(default=None, description="how far updates and cancels took back what was sent before")
 
 
 class MessageStates(_Body):
@@ -82,6 +129,8 @@ class Received(_Body):
     id: Id
     origin: str
     received_at: Time
+    handling: Handling = Field(description="handling code; H1 to H3 are shown on every export and print")
+    warnings: list[ProblemPlace] | None = Field(default=None, description="what looks wrong; its origin was told the same")
     message: dict[str, Any]
 
 
@@ -95,6 +144,9 @@ class Acknowledgement(_Body):
     """The ids of messages that the centre's system has."""
 
     ids: Annotated[list[Id], Field(min_length=1, max_length=1000)]
+    confirmed: Annotated[list[Id], Field(max_length=1000)] = Field(
+        default=[], description="those whose restriction (H3, `handling_text`) was shown and confirmed"
+    )
 
 
 class Acknowledged(_Body):
@@ -102,6 +154,7 @@ class Acknowledged(_Body):
 
     delivered: int = Field(description="messages that it settled")
     unknown: list[Id] = Field(description="ids that were never given out")
+    unconfirmed: list[Id] = Field(description="ids that carry a restriction (H3) and do not stand in `confirmed`")
 
 
 class Health(_Body):
@@ -122,14 +175,6 @@ class Health(_Body):
     directory_warn_after: Time
     directory_expires_at: Time
     epoch: int
-
-
-class ProblemPlace(_Body):
-    """One thing wrong with one place of the body."""
-
-    pointer: str = Field(description="JSON Pointer (RFC 6901); empty for the whole")
-    code: str
-    detail: str
 
 
 class ProblemDocument(_Body):

@@ -6,6 +6,8 @@ A message is given out as the very bytes that its origin's system submitted, emb
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -48,11 +50,12 @@ async def take(request: Request, limit: Limit = 100, wait: Wait = 0) -> Response
 async def acknowledge(request: Request) -> Response:
     """Say that the centre's system has these messages; their senders will see `delivered`. Doing it again changes nothing.
 
-    Role `system`. `delivered` counts those that this request settled; `unknown` lists ids that were never given out.
+    Role `system`. `delivered` counts those that this request settled; `unknown` lists ids that were never given out; those in
+    `unconfirmed` carry a restriction in words (H3): show it, have it confirmed, and say so by naming them in `confirmed` as well.
     """
     asked = _acknowledgement(await read_body(request, ACK_BYTES))
-    done = await here(request).node.handover.acknowledge(asked.ids)
-    body = Acknowledged(delivered=done.delivered, unknown=list(done.unknown))
+    done = await here(request).node.handover.acknowledge(asked.ids, asked.confirmed)
+    body = Acknowledged(delivered=done.delivered, unknown=list(done.unknown), unconfirmed=list(done.unconfirmed))
     return Response(body.model_dump_json(), media_type="application/json")
 
 
@@ -78,8 +81,11 @@ async def _gone(request: Request) -> None:
 
 
 def _written(given: Given) -> bytes:
-    head = f'{{"id":"{given.id}","origin":"{given.origin}","received_at":"{iso(given.received_at)}","message":'
-    return head.encode() + given.raw + b"}"
+    head = f'{{"id":"{given.id}","origin":"{given.origin}","received_at":"{iso(given.received_at)}"'
+    head += f',"handling":"{given.handling}"'
+    if given.warnings:
+        head += f',"warnings":{json.dumps([asdict(one) for one in given.warnings])}'
+    return head.encode() + b',"message":' + given.raw + b"}"
 
 
 def _acknowledgement(raw: bytes) -> Acknowledgement:

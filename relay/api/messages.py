@@ -11,6 +11,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any
 
@@ -27,8 +28,9 @@ from relay.api.served import Here, here, role
 from relay.clock import iso
 from relay.errors import NotFound, Refused, RelayError
 from relay.outbox import Outcome, Stored, Submission
-from relay.store import outgoing
+from relay.store import Connection, outgoing, threads
 from relay.store.outgoing import Sent, Step
+from relay.store.threads import Thread
 
 LARGE_BYTES = 64 * 1024
 LISTED_PROBLEMS = 10_000  # of one batch's answer; a line after that lists its first alone
@@ -72,7 +74,8 @@ async def submit(request: Request) -> Response:
     if isinstance(outcome, RelayError):
         raise outcome
     status = f"/v1/messages/{outcome.id}"
-    return _json({"id": outcome.id, "recipients": outcome.recipients, "status": status}, 202, {"Location": status})
+    body = {"id": outcome.id, "recipients": outcome.recipients, "status": status, **_besides(outcome)}
+    return _json(body, 202, {"Location": status})
 
 
 @router.post(
@@ -105,12 +108,12 @@ async def submit_batch(request: Request) -> Response:
 )
 async def show(request: Request, message_id: str) -> Response:
     """Say where a submitted message stands with each recipient, with its history. Either role."""
-    found = None
+    centre, found = here(request).centre, None
     if _ID.fullmatch(message_id):
-        found = await here(request).centre.store.read(lambda connection: outgoing.message(connection, message_id))
+        found = await centre.store.read(partial(_find, me=centre.id, message=message_id))
     if found is None:
         raise NotFound("unknown-message", "This node submitted no message with this id.")
-    return _json(_state(found))
+    return _json(found)
 
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="most messages of the answer")]
@@ -191,9 +194,48 @@ def _validate(lines: Sequence[Line], limit: int, key: str | None, room: int) -> 
 
 def _written(n: int, outcome: Outcome) -> str:
     if isinstance(outcome, Stored):
+        if besides := _besides(outcome):
+            return json.dumps({"line": n, "id": outcome.id, "recipients": outcome.recipients, **besides}) + "\n"
         recipients = '","'.join(outcome.recipients)  # ids of the directory: letters, digits and hyphens
         return f'{{"line":{n},"id":"{outcome.id}","recipients":["{recipients}"]}}\n'
     return json.dumps({"line": n, "problem": problems.document(outcome)}) + "\n"
+
+
+def _besides(stored: Stored) -> dict[str, Any]:
+    """Return what else there is to say of a message that was taken; mostly nothing."""
+    besides = {
+        "withheld": [asdict(one) for one in stored.withheld],
+        "withdrawn_from": stored.withdrawn_from,
+        "unreachable": stored.unreachable,
+        "warnings": [asdict(one) for one in stored.warnings],
+    }
+    return {name: value for name, value in besides.items() if value}
+
+
+def _find(connection: Connection, me: str, message: str) -> dict[str, Any] | None:
+    """Return a submitted message's state and how far its thread is taken back."""
+    sent = outgoing.message(connection, message)
+    if sent is None:
+        return None
+    thread = threads.thread(connection, me, threads.first_version(connection, me, message))
+    return {**_state(sent), **(_thread(connection, thread) if thread else {})}
+
+
+def _thread(connection: Connection, thread: Thread) -> dict[str, Any]:
+    recalls = (*thread.versions[1:], *thread.cancels, *thread.withdrawals)
+    if not recalls:
+        return {}
+    centres = [
+        {"centre": one.centre, "by": one.by, "purged_at": None if one.purged_at is None else iso(one.purged_at)}
+        for one in threads.recall_of(thread, threads.purged_by(connection, recalls))
+    ]
+    confirmed = sum(one["purged_at"] is not None for one in centres)
+    said: dict[str, Any] = {"recall": {"confirmed": confirmed, "of": len(centres), "centres": centres}}
+    if thread.versions[1:]:
+        said["versions"] = thread.versions
+    if thread.cancels:
+        said["cancelled_by"] = thread.cancels[0]
+    return said
 
 
 def _state(sent: Sent) -> dict[str, Any]:
@@ -201,13 +243,15 @@ def _state(sent: Sent) -> dict[str, Any]:
         "id": sent.id,
         "submitted_at": iso(sent.submitted_at),
         "lane": sent.lane,
+        **({} if sent.purged_at is None else {"purged_at": iso(sent.purged_at)}),
         "recipients": [_recipient(centre, steps) for centre, steps in sent.recipients.items()],
     }
 
 
 def _recipient(centre: str, steps: Sequence[Step]) -> dict[str, Any]:
     """Return where a message stands; a receipt may overtake the note that the envelope was sent, so states are put in order."""
-    history = list(map(_step, sorted(steps, key=lambda step: (_RANK.get(step.state, _TERMINAL), step.at))))
+    way = [step for step in steps if step.state != "purged"]  # recall is a track of its own
+    history = list(map(_step, sorted(way, key=lambda step: (_RANK.get(step.state, _TERMINAL), step.at))))
     return {"centre": centre, **history[-1], "history": history}
 
 

@@ -48,9 +48,29 @@ def show(message_id: Id, as_json: AsJson = False, config: Config = None, url: Ur
         return
     found = answer.json()
     give(f"{found['id']}  submitted {found['submitted_at']}  {found['lane']}")
+    for line in _thread(found):
+        give(line)
     for to in found["recipients"]:
         for step in to["history"]:
             give(_step(to["centre"], step))
+
+
+def _thread(found: dict[str, Any]) -> list[str]:
+    """Return what there is to say of a message's versions and of how far it is taken back."""
+    lines = [f"  versions  {' '.join(found['versions'])}"] if "versions" in found else []
+    if "cancelled_by" in found:
+        lines.append(f"  cancelled by {found['cancelled_by']}")
+    if recall := found.get("recall"):
+        lines.append(f"  recalled: {recall['confirmed']} of {recall['of']} confirmed")
+        lines += [
+            f"  {one['centre']:<17}  {'purged     ' + one['purged_at'] if one['purged_at'] else _unpurged(one)}"
+            for one in recall["centres"]
+        ]
+    return lines
+
+
+def _unpurged(one: dict[str, Any]) -> str:
+    return "asked to purge" if one["by"] else "not reachable"
 
 
 def _step(centre: str, step: dict[str, Any]) -> str:

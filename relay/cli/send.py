@@ -53,3 +53,11 @@ def _show(line: dict[str, Any], *, as_json: bool) -> None:
         say(f"line {line['line']}: {error.detail} [{error.code}]")
     else:
         give(f"{line['id']}  {' '.join(line['recipients'])}")
+        for one in line.get("withheld", ()):
+            say(f"  not to {one['centre']}: {one['reason']} [{one['code']}]")
+        if left_out := line.get("withdrawn_from"):
+            say(f"  taken back from {' '.join(left_out)}")
+        if gone := line.get("unreachable"):
+            say(f"  can't be told now: {' '.join(gone)}")
+        for one in line.get("warnings", ()):
+            say(f"  warning: {one['pointer']} {one['detail']} [{one['code']}]")

@@ -139,6 +139,16 @@ def _refers(relation: str) -> Rule:
     )
 
 
+def _recalls(relation: str) -> Rule:
+    """Return the rule that a message takes back exactly one other, so that nobody learns of another's from it."""
+    return _rule(
+        "references",
+        "references",
+        f"exactly one reference has the relation {relation}: the first version of the message, by id and digest",
+        lambda fields: sum(_of(one, "relation") == relation for one in fields.get("references") or ()) > 1,
+    )
+
+
 def _only_with(field: str, outcome: str) -> Rule:
     """Return the rule that a field of a reply stands with one outcome, and only there."""
     return _rule(
@@ -315,8 +325,8 @@ BY_KIND: Mapping[str, tuple[Rule, ...]] = {
             lambda fields: (fields.get("act") == "opinion") != bool(fields.get("opinion")),
         ),
     ),
-    "update": (_refers("updates"), *_SAME_MARKS),
-    "cancel": (_refers("cancels"),),
+    "update": (_refers("updates"), _recalls("updates"), *_SAME_MARKS),
+    "cancel": (_refers("cancels"), _recalls("cancels")),
 }
 
 RULES: Mapping[str, tuple[Rule, ...]] = {kind: (*MARKS, *rules) for kind, rules in BY_KIND.items()}

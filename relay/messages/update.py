@@ -2,7 +2,8 @@
 
 It refers to the message it replaces (relation ``updates``) and carries the complete new body under ``message``,
 checked by the model and the rules of its own kind: a receiver's system replaces what it holds and never merges
-fields. An update wraps no update and no cancel; whoever updates twice refers to the version before.
+fields. An update wraps no update and no cancel; every update of a message refers to its first version, so that no
+receiver needs to know those between.
 
 The marks that decide who gets the message and how it is handled are said twice, on the update and on the new body,
 and must be equal (``rules``): what policy looked at is what the body says. The body's own references and deadline are

@@ -191,8 +191,12 @@ def is_news(connection: Connection, origin: str, epoch: int, kind: str, number: 
     return True
 
 
-def hand_out(connection: Connection, limit: int, most_bytes: int, now: int) -> tuple[list[Handed], list[Place]]:
+def hand_out(
+    connection: Connection, lanes: Sequence[int], limit: int, most_bytes: int, now: int
+) -> tuple[list[Handed], list[Place]]:
     """Give out the oldest open messages of the highest precedence; return them and those whose deadline had passed.
+
+    ``lanes`` are the ranks of the lanes that may be given out of.
 
     The first is given whatever its size, others while their envelopes have no more than ``most_bytes``. The deadline is judged
     here, when a message is first handed out, and never again.
@@ -200,7 +204,7 @@ def hand_out(connection: Connection, limit: int, most_bytes: int, now: int) -> t
     rows = connection.execute(
         select(INBOX_MESSAGE, INBOX_ENVELOPE.c.received_at, func.length(INBOX_ENVELOPE.c.body).label("size"))
         .join(INBOX_ENVELOPE, INBOX_ENVELOPE.c.n == INBOX_MESSAGE.c.envelope)
-        .where(OPEN)
+        .where(OPEN, INBOX_MESSAGE.c.rank.in_(lanes))
         .order_by(INBOX_MESSAGE.c.rank, INBOX_MESSAGE.c.n)
         .limit(limit)
     ).all()

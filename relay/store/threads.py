@@ -68,6 +68,36 @@ class Received:
     purged: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Where the recall of a message stands with one centre that was sent it.
+
+    ``by`` is the update or cancel that the centre was sent last, None when it could not be sent one; ``purged_at`` is the centre's
+    word, in milliseconds, that nothing older is left with it.
+    """
+
+    centre: str
+    by: str | None
+    purged_at: int | None
+
+
+def recall_of(thread: Thread, purged: dict[str, dict[str, int]]) -> tuple[Recalled, ...]:
+    """Return where the recall of a thread stands with each centre that held something taken back; empty when nothing was.
+
+    ``purged`` is what :func:`purged_by` says of the thread's updates, cancels and withdrawals.
+    """
+    recalls = sorted((*thread.versions[1:], *thread.cancels, *thread.withdrawals))
+    found: list[Recalled] = []
+    for centre in sorted(thread.holders):
+        oldest = min(version for version in thread.versions if centre in thread.sent_to[version])
+        if not recalls or recalls[-1] <= oldest:
+            continue  # what it holds is the newest
+        told = [one for one in recalls if one > oldest and centre in thread.sent_to[one]]
+        by = told[-1] if told else None
+        found.append(Recalled(centre, by, purged[by].get(centre) if by else None))
+    return tuple(found)
+
+
 def thread(connection: Connection, me: str, first: str) -> Thread | None:
     """Return the thread that begins with a message of this centre, or None when it sent no such message."""
     row = connection.execute(
