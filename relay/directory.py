@@ -315,5 +315,5 @@ def _first(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)[:SHOWN]
     first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))[:SHOWN] or "document"
-    return f"{place if place.isprintable() else ascii(place)}: {first['msg']}"
+    place = ".".join(map(str, first["loc"])) or "document"
+    return f"{(place if place.isprintable() else ascii(place))[:SHOWN]}: {first['msg']}"
