@@ -277,7 +277,9 @@ TOMBSTONE = Table(
     sqlite_with_rowid=False,
 )
 
-# A request's reply clock, one per peer: asked by this centre (``asked``) or of it. Without ``due_at`` it has not begun.
+# A request's reply clock, one per peer: asked by this centre (``asked``) or of it. Without ``started_at`` it has not begun;
+# ``answered_at`` is when it stopped, for whatever reason. Few of them are still to be looked at: they have an index.
+CLOCK_WATCHED = "answered_at IS NULL OR (started_at IS NULL AND state IN ('full', 'refusal'))"
 CLOCK = Table(
     "clock",
     METADATA,
@@ -290,6 +292,7 @@ CLOCK = Table(
     _text("state"),
     _number("reminded"),
     Column("answered_at", BigInteger),
+    Index("clock_watched", "request", sqlite_where=text(CLOCK_WATCHED), postgresql_where=text(CLOCK_WATCHED)),
     sqlite_with_rowid=False,
 )
 

@@ -53,6 +53,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("request", "peer"),
         sqlite_with_rowid=False,
     )
+    op.create_index(
+        "clock_watched",
+        "clock",
+        ["request"],
+        sqlite_where=sa.text("answered_at IS NULL OR (started_at IS NULL AND state IN ('full', 'refusal'))"),
+    )
     op.create_table(
         "legal_hold",
         sa.Column("id", sa.Text(), nullable=False),
