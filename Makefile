@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MESSAGES ?= 2000
 
-.PHONY: help setup packages demo test lint types imports check bench docs lock clean
+.PHONY: help setup packages demo test lint types imports check bench fuzz docs lock clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -42,6 +42,9 @@ imports: setup ## The layers of docs/overview.md.
 bench: setup ## Measure against plain FastStream (long); writes docs/reference/performance.md with WRITE=--write.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	$(BIN)/python -m tests.bench $(WRITE)
+
+fuzz: setup ## Try to break whatever reads bytes from outside, with a million bad inputs (minutes); WRITE=--write keeps the figures.
+	$(BIN)/python -m tests.fuzz --cases 1000000 $(WRITE)
 
 docs: setup ## Write the reference pages, schemas and examples that are generated from the code.
 	$(BIN)/python -m docs.generate
