@@ -14,6 +14,7 @@ is acknowledged.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -75,6 +76,7 @@ class _Outcome:
     said: dict[str, list[Statement]] = field(default_factory=dict)
     leaves: list[bytes] = field(default_factory=list)
     stored: int = 0
+    purged: bool = False
 
     def say(self, origin: str, statements: list[Statement]) -> None:
         """Add statements to the receipt that an origin gets."""
@@ -217,6 +219,9 @@ class Inbox:
             judged = [Judged(judged[0].delivery, error=_poison(error))]
             outcome = await self._commit(judged)
         self._finish(judged, outcome)
+        if outcome.purged:
+            with contextlib.suppress(StoreTrouble):  # what is left in the log goes with the next purge
+                await self._centre.store.scrub()
 
     async def _commit(self, judged: list[Judged]) -> _Outcome:
         """Commit a group, however often the store must be asked."""
@@ -308,6 +313,7 @@ class Inbox:
             audit.leaf(AuditStep.RECALLED, now, commitments=commitments, **common),
             audit.leaf(AuditStep.PURGED, now, commitments=list(buried.purged), **common),
         ]
+        outcome.purged = outcome.purged or bool(buried.purged)
         outcome.later.append(partial(self._count_recall, core, buried))
 
     def _count_recall(self, core: Core, buried: Buried) -> None:
