@@ -39,6 +39,11 @@ def add(connection: Connection, origin: str, messages: Sequence[Message], at: in
             clocks.begin(connection, one.id, one.peers, one.kept.hours, at if received else None)
         for answer in one.kept.answers:
             clocks.answer(connection, answer, one.peers, at, received=received)
+        if (recall := one.kept.recall) is not None and recall.kind == "cancel":
+            everyone = ("cancels", recall.target) in one.kept.refers  # else it withdraws from those whom an update left out
+            clocks.cancel(
+                connection, recall.target, at, received=received, peers=None if everyone and not received else one.peers
+            )
 
 
 def referring(connection: Connection, target: str, origin: str, relations: Sequence[str]) -> list[tuple[str, str]]:
