@@ -84,6 +84,15 @@ def test_a_newer_field_with_the_name_of_anothers_time_is_not_read(kind: str) -> 
         assert ("/tlp", "not-in-list") in {(problem.pointer, problem.code) for problem in refused.value.problems}
 
 
+@pytest.mark.parametrize("kind", sorted(set(codes.KINDS) - {"update"}))
+def test_only_an_update_is_newer_by_the_message_inside(kind: str) -> None:
+    """An unknown field that looks like a newer message does not make a receiver lenient about the message around it."""
+    document: Document = json.loads((EXAMPLES / f"{kind}.minimal.json").read_bytes())
+    with pytest.raises(Refused) as refused:
+        messages.read(json.dumps(document | {"message": {"version": "1.9"}}).encode())
+    assert (refused.value.code, refused.value.problems[0].pointer) == ("unknown-field", "/message")
+
+
 @settings(max_examples=200)
 @given(st.sampled_from(codes.KINDS), st.data())
 def test_every_removed_required_field_is_told(kind: str, data: st.DataObject) -> None:

@@ -56,7 +56,7 @@ def test_the_two_recipients_have_different_suites() -> None:
 def test_a_message_of_any_kind_survives_the_seal(kind: str) -> None:
     """What was submitted comes out at both recipients byte for byte, and reads there as the same message."""
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=30, deadline=None)
     @given(raw_messages(kind), st.sampled_from(LANES))
     def survives(raw: bytes, lane: str) -> None:
         submitted = messages.parse(raw)
@@ -70,7 +70,7 @@ def test_a_message_of_any_kind_survives_the_seal(kind: str) -> None:
     survives()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from(codes.KINDS).flatmap(raw_messages), min_size=2, max_size=12))
 def test_a_batch_of_mixed_kinds_survives_the_seal(raws: list[bytes]) -> None:
     """Any messages in one envelope come out in their order, each byte for byte."""

@@ -95,7 +95,8 @@ def parse(raw: bytes, *, limit: int = MAX_BYTES, limits: Limits = LIMITS) -> Mes
 def read(raw: bytes, *, limit: int = MAX_BYTES, limits: Limits = LIMITS) -> Message:
     """Return a message a peer sent; fields that a newer minor version added are tolerated, not read."""
     document = read_document(raw, limit)
-    if _is_newer(document) or _is_newer(document.get("message")):
+    inner = document.get("message") if document.get("kind") == "update" else None  # elsewhere it is a field like any unknown one
+    if _is_newer(document) or _is_newer(inner):
         refuse_infinite(document)  # the model would not look at an unknown field
         return _validated(raw, document, limits, tolerant=True)
     return _validated(raw, document, limits)
