@@ -38,6 +38,9 @@ class AuditStep(StrEnum):
     PURGED = "purged"
     RELEASED = "released"
     RELEASE_REFUSED = "release-refused"
+    EXPIRED_BY_RETENTION = "expired-by-retention"
+    HOLD_SET = "hold-set"
+    HOLD_LIFTED = "hold-lifted"
 
 
 def digest(commitments: Iterable[str]) -> str:

@@ -42,6 +42,9 @@ class Event(StrEnum):
     MARK_SENT = "mark.sent"
     NACK_SENT = "nack.sent"
     NACK_TAKEN = "nack.taken"
+    RETENTION_RUN = "retention.run"
+    HOLD_SET = "hold.set"
+    HOLD_LIFTED = "hold.lifted"
     API_REFUSED = "api.refused"
     API_FAILED = "api.failed"
 

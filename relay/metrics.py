@@ -29,7 +29,7 @@ class Metrics:
         self.dropped = self._counter("relay_dropped_envelopes", "Envelopes dropped, unsigned about.", "code")
         self.forks = self._counter("relay_forked_messages", "Messages whose origin contradicts itself.", "peer")
         self.delivered = self._counter("relay_delivered_messages", "Messages the centre's system took.")
-        self.purged = self._counter("relay_purged_messages", "Received messages whose content was purged, by why.", "code")
+        self.purged = self._counter("relay_purged_messages", "Messages whose content was purged, by why.", "code")
         self.receipts = self._counter("relay_receipt_statements", "Statements of peers about our messages.", "peer", "state")
         self.marks = self._counter("relay_marks", "Marks sent to a peer.", "peer")
         self.nacks = self._counter("relay_nacks", "Nacks, by peer and direction.", "peer", "direction")
@@ -37,6 +37,7 @@ class Metrics:
         self.commit = self._histogram("relay_commit_seconds", "Seconds from submit to commit.", _SECONDS)
         self.unsent = self._gauge("relay_unsent_envelopes", "Envelopes waiting to be published.")
         self.connected = self._gauge("relay_broker_connected", "1 while the broker is reachable.")
+        self.retention_run = self._gauge("relay_retention_run_seconds", "Unix time at which a run of retention last ended.")
         self.disk_free = self._gauge("relay_store_disk_free_bytes", "Free disk where the store lies.")
 
     def text(self) -> bytes:

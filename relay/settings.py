@@ -94,6 +94,12 @@ class RepairSettings(_Section):
     gap: float = Field(10, ge=0, description="how long a gap is left to close by itself before it is asked for")
 
 
+class RetentionSettings(_Section):
+    """When a node purges what is due; how long a kind is kept is the directory's to say."""
+
+    every_seconds: float = Field(3600, gt=0, description="pause between two runs of retention")
+
+
 class LogSettings(_Section):
     """The node's log, on standard error."""
 
@@ -115,6 +121,7 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     limits: LimitSettings = LimitSettings()
     repair: RepairSettings = RepairSettings()
+    retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

@@ -22,7 +22,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, exc, insert, select
 
 from relay.errors import Misconfigured, StoreTrouble
-from relay.store import clocks, flags, found, incoming, outgoing, purged, recalled, record, said, threads
+from relay.store import clocks, flags, found, incoming, outgoing, purged, recalled, record, retained, said, threads
 from relay.store.common import upsert
 from relay.store.engine import Writer, open_engine
 from relay.store.signal import Signal
@@ -39,6 +39,7 @@ __all__ = [
     "purged",
     "recalled",
     "record",
+    "retained",
     "said",
     "threads",
 ]
