@@ -226,6 +226,17 @@ def without(header: bytes, body: bytes, positions: Iterable[int]) -> bytes:
     return join_ciphertexts([b"" if position in purged else ciphertext for position, ciphertext in enumerate(kept)])
 
 
+def is_whole(body: bytes) -> bool:
+    """Return whether no ciphertext of an envelope at rest was purged; one that is there has at least its tag."""
+    at = 0
+    while at < len(body):
+        length = int.from_bytes(body[at : at + 4], "big")
+        if not length:
+            return False
+        at += 4 + length
+    return True
+
+
 def _parse_core(core_bytes: bytes) -> Core:
     try:
         core = Core.model_validate_json(core_bytes)

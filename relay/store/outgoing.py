@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, join, select, text, update
 
-from relay.envelope import MAX_MESSAGES, Envelope
+from relay.envelope import MAX_MESSAGES, Envelope, is_whole
 from relay.keeping import Kept
 from relay.store import found, kept
 from relay.store.common import Resting, bit, bits, inserted, resting, signed, unsigned, upsert
@@ -57,6 +57,11 @@ _OPEN = (
         OUTBOX_ENVELOPE.c.sent_at.is_not(None),
         _IS_OPEN,
     )
+)
+_PURGED = (
+    select(OUTBOX_MESSAGE.c.id)
+    .where(OUTBOX_MESSAGE.c.envelope == OUTBOX_DELIVERY.c.envelope, OUTBOX_MESSAGE.c.purged_at.is_not(None))
+    .exists()
 )
 _OLDEST_OPEN = _OPEN.order_by(OUTBOX_DELIVERY.c.first).limit(1024)
 _NEWEST_OPEN = _OPEN.order_by(OUTBOX_DELIVERY.c.first.desc()).limit(64)
@@ -200,9 +205,9 @@ def due(connection: Connection, after: int, limit: int) -> list[tuple[int, int]]
 
 
 def load(connection: Connection, n: int) -> Due | None:
-    """Return an envelope as it goes on the wire, or None when it is no longer kept."""
+    """Return an envelope as it goes on the wire, or None when it is no longer kept whole: to a peer it would look forged."""
     row = connection.execute(_LOAD, {"number": n}).one_or_none()
-    if row is None:
+    if row is None or not is_whole(row.body):
         return None
     return Due(row.n, row.id, row.lane, row.rank, tuple(json.loads(row.keys)), row.header + row.body)
 
@@ -223,7 +228,7 @@ def open_lanes(connection: Connection, most: int) -> list[OpenLane]:
 
 
 def find(connection: Connection, recipient: str, epoch: int, lane: str, ranges: Iterable[tuple[int, int]]) -> list[int]:
-    """Return the numbers of envelopes that carry these sequences to a recipient, each once, in order."""
+    """Return the numbers of envelopes, kept whole, that carry these sequences to a recipient, each once, in order."""
     numbers: dict[int, None] = {}
     for first, last in ranges:
         rows = connection.execute(
@@ -235,6 +240,7 @@ def find(connection: Connection, recipient: str, epoch: int, lane: str, ranges: 
                 OUTBOX_DELIVERY.c.first <= last,
                 OUTBOX_DELIVERY.c.first > first - MAX_MESSAGES,
                 OUTBOX_DELIVERY.c.last >= first,
+                ~_PURGED,
             )
             .order_by(OUTBOX_DELIVERY.c.first)
         )
