@@ -6,15 +6,18 @@ goes with the next :meth:`relay.store.Store.scrub`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from relay.envelope import commitments, without
 from relay.store import found
 from relay.store.tables import INBOX_ENVELOPE, INBOX_MESSAGE, OUTBOX_MESSAGE, OUTBOX_SEALED, SAMPLE
+
+_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def received(connection: Connection, rows: Sequence[Any], at: int) -> list[str]:
@@ -54,5 +57,8 @@ def _purge(connection: Connection, table: Any, rows: Sequence[Any]) -> list[str]
 
 def _drop_samples(connection: Connection, ids: Sequence[str]) -> None:
     """Drop the kept samples that hold a copy of one of these messages; an envelope names its messages in clear."""
-    for one in ids:
-        connection.execute(delete(SAMPLE).where(func.instr(SAMPLE.c.raw, one.encode()) > 0))
+    wanted = {one.encode() for one in ids}
+    rows = connection.execute(select(SAMPLE.c.n, SAMPLE.c.raw))
+    copies = [row.n for row in rows if not wanted.isdisjoint(_ID.findall(row.raw))]
+    if copies:
+        connection.execute(delete(SAMPLE).where(SAMPLE.c.n.in_(copies)))
