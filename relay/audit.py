@@ -41,6 +41,9 @@ class AuditStep(StrEnum):
     EXPIRED_BY_RETENTION = "expired-by-retention"
     HOLD_SET = "hold-set"
     HOLD_LIFTED = "hold-lifted"
+    RELEASE_ASKED = "release-asked"
+    RELEASE_ANSWERED = "release-answered"
+    REQUEST_REMINDED = "request-reminded"
 
 
 def digest(commitments: Iterable[str]) -> str:

@@ -42,6 +42,8 @@ class Event(StrEnum):
     MARK_SENT = "mark.sent"
     NACK_SENT = "nack.sent"
     NACK_TAKEN = "nack.taken"
+    REQUEST_REMINDED = "request.reminded"
+    REQUEST_OVERDUE = "request.overdue"
     RETENTION_RUN = "retention.run"
     HOLD_SET = "hold.set"
     HOLD_LIFTED = "hold.lifted"

@@ -33,9 +33,14 @@ class Metrics:
         self.receipts = self._counter("relay_receipt_statements", "Statements of peers about our messages.", "peer", "state")
         self.marks = self._counter("relay_marks", "Marks sent to a peer.", "peer")
         self.nacks = self._counter("relay_nacks", "Nacks, by peer and direction.", "peer", "direction")
+        self.reminders = self._counter("relay_request_reminders", "Reminders of reply clocks, by side and step.", "side", "step")
         self.batch = self._histogram("relay_batch_messages", "Messages in a sealed envelope.", _COUNTS)
         self.commit = self._histogram("relay_commit_seconds", "Seconds from submit to commit.", _SECONDS)
         self.unsent = self._gauge("relay_unsent_envelopes", "Envelopes waiting to be published.")
+        self.requests_open = self._gauge(
+            "relay_requests_open", "Answers awaited from a peer (asked) or of us (received).", "side"
+        )
+        self.requests_overdue = self._gauge("relay_requests_overdue", "Answers whose time is over, by side.", "side")
         self.connected = self._gauge("relay_broker_connected", "1 while the broker is reachable.")
         self.retention_run = self._gauge("relay_retention_run_seconds", "Unix time at which a run of retention last ended.")
         self.disk_free = self._gauge("relay_store_disk_free_bytes", "Free disk where the store lies.")

@@ -39,6 +39,7 @@ from relay.metrics import Metrics
 from relay.outbox import Outbox
 from relay.policy import Judge
 from relay.pump import Pump
+from relay.requests import Requests
 from relay.seal import Sealer
 from relay.settings import Settings, read_secret
 from relay.store import Store
@@ -83,6 +84,7 @@ class Node:
         self.outbox = Outbox(centre, Versions(centre), self.full)
         self.handover = Handover(centre, self.broker, self.control)
         self.marks = Marks(centre, self.broker, self.control)
+        self.requests = Requests(centre)
         handlers = {"receipt": self.outbox.take_receipt, "mark": self.marks.take_mark, "nack": self.marks.take_nack}
         self.inbox = Inbox(centre, self.broker, self.control, handlers)
         self._disk_free = shutil.disk_usage(settings.store.file.parent).free
@@ -99,6 +101,7 @@ class Node:
             "inbox": self.inbox.run(),
             "control": self.control.run(),
             "marks": self.marks.run(),
+            "requests": self.requests.run(),
             "watch": self._watch(),
             "broker": self.broker.run(self.inbox.deliver, self.centre.store.inbox_changed.fire),
             **{f"surface {index}": surface.run(self) for index, surface in enumerate(surfaces)},

@@ -65,6 +65,12 @@ def test_the_steps_keep_their_names() -> None:
         "refused-on-arrival",
         "taken-by-system",
         "expired-on-handout",
+        "recalled",
+        "purged",
+        "released",
+        "release-asked",
+        "release-answered",
+        "request-reminded",
     } <= {str(step) for step in AuditStep}
 
 

@@ -256,8 +256,8 @@ def answers(connection: Connection, me: str, clocks: Sequence[Clock]) -> list[tu
     return [(row.id, row.origin) for row in rows]
 
 
-def evidence(connection: Connection, clock: Clock) -> tuple[str, list[str]]:
-    """Return the id of the envelope that carried a request and the request's commitment, as the audit record names it."""
+def evidence(connection: Connection, clock: Clock) -> tuple[str, list[str]] | None:
+    """Return the id of the envelope that carried a request and the request's commitment, or None when neither is kept."""
     if clock.asked:
         query = (
             select(OUTBOX_ENVELOPE.c.id, OUTBOX_SEALED.c.header, OUTBOX_MESSAGE.c.position)
@@ -271,8 +271,8 @@ def evidence(connection: Connection, clock: Clock) -> tuple[str, list[str]]:
             .join(INBOX_MESSAGE, INBOX_MESSAGE.c.envelope == INBOX_ENVELOPE.c.n)
             .where(INBOX_MESSAGE.c.id == clock.request, INBOX_MESSAGE.c.origin == clock.peer)
         )
-    row = connection.execute(query).one()
-    return row.id, [commitments(row.header)[row.position]]
+    row = connection.execute(query).one_or_none()
+    return None if row is None else (row.id, [commitments(row.header)[row.position]])
 
 
 def _said(row: Row[Any], before: Moved | None, now: int) -> dict[tuple[str, str], Moved]:
