@@ -17,7 +17,7 @@ from relay.envelope import commitments, without
 from relay.store import found
 from relay.store.tables import INBOX_ENVELOPE, INBOX_MESSAGE, OUTBOX_MESSAGE, OUTBOX_SEALED, SAMPLE
 
-_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_END_OF_ID = re.compile(rb"-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")  # begins with a fixed byte: found in no time
 
 
 def received(connection: Connection, rows: Sequence[Any], at: int) -> list[str]:
@@ -57,8 +57,8 @@ def _purge(connection: Connection, table: Any, rows: Sequence[Any]) -> list[str]
 
 def _drop_samples(connection: Connection, ids: Sequence[str]) -> None:
     """Drop the kept samples that hold a copy of one of these messages; an envelope names its messages in clear."""
-    wanted = {one.encode() for one in ids}
+    wanted = {one[8:].encode() for one in ids}
     rows = connection.execute(select(SAMPLE.c.n, SAMPLE.c.raw))
-    copies = [row.n for row in rows if not wanted.isdisjoint(_ID.findall(row.raw))]
+    copies = [row.n for row in rows if not wanted.isdisjoint(_END_OF_ID.findall(row.raw))]
     if copies:
         connection.execute(delete(SAMPLE).where(SAMPLE.c.n.in_(copies)))
