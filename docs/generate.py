@@ -77,7 +77,8 @@ def example_settings() -> str:
             lines.append(f"\n[{table}]")
             section = table
         value = given.get(key, field.default)
-        lines.append(f"\n# {field.description}\n{name} = {toml(value)}")
+        unset, shown = ("# ", (field.examples or [""])[0]) if value is None else ("", value)
+        lines.append(f"\n# {field.description}\n{unset}{name} = {toml(shown)}")
     return "\n".join(lines) + "\n"
 
 
@@ -116,6 +117,8 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldI
 
 def plain(value: object) -> str:
     """Return a default as a person writes it."""
+    if value is None:
+        return "none"
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

@@ -11,14 +11,18 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from relay.errors import Misconfigured
 
+if TYPE_CHECKING:
+    from relay.messages import Limits
+
 CREDENTIAL = "credential:"
+MOST_ATTACHED = 4 * 1024 * 1024  # what the models of messages take at most; a centre may set less
 
 
 def _address(value: str) -> str:
@@ -85,6 +89,28 @@ class LimitSettings(_Section):
     batch_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="largest NDJSON batch")
     queued_envelopes: int = Field(20_000, ge=1, description="envelopes not yet sent above which submit answers 429")
 
+    attachment_bytes: int = Field(1024 * 1024, ge=1, le=MOST_ATTACHED, description="largest attachment, decoded")
+    attachments_bytes: int = Field(
+        MOST_ATTACHED, ge=1, le=MOST_ATTACHED, description="most bytes of a message's attachments together, decoded"
+    )
+
+    @property
+    def attachments(self) -> Limits:
+        """The bounds of attachments, as ``messages.parse`` and ``messages.read`` take them."""
+        from relay.messages import Limits  # noqa: PLC0415 - who only reads settings does not wait for the models
+
+        return Limits(self.attachment_bytes, self.attachments_bytes)
+
+
+class CodeSettings(_Section):
+    """The code lists that this centre's messages are written with."""
+
+    folder: Path | None = Field(
+        None,
+        description="folder with this centre's own versions of code lists, read at the start; without it those shipped",
+        examples=["codes"],
+    )
+
 
 class RepairSettings(_Section):
     """When a node asks again; seconds."""
@@ -120,6 +146,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     api: ApiSettings = ApiSettings()
     limits: LimitSettings = LimitSettings()
+    codes: CodeSettings = CodeSettings()
     repair: RepairSettings = RepairSettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()

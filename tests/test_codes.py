@@ -258,6 +258,7 @@ assert codes.reply_hours("normal") == 120
 assert codes.label("threats", "drone", "fr") == "un drone"
 assert codes.label("threats", "drone", "ar") == "a drone"
 assert codes.known_crime_types() == ("drugs", "drugs.tea")
+assert (codes.listing("crime_types").version, str(codes.listing("crime_types").valid_from)) == ("9", "2027-01-01")
 messages.rebuild()
 example |= {"threat": "drone", "crime_types": ["drugs.tea"]}
 print(messages.parse(json.dumps(example).encode()).threat)
@@ -310,6 +311,13 @@ def test_a_bad_list_of_an_operator_is_refused_and_nothing_replaced(tmp_path: Pat
         codes.load(tmp_path)
     assert refused.value.code == "bad-code-list"
     assert dict(codes.LISTS) == before
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """Nothing found because of a wrong path must not look like no lists of one's own."""
+    with pytest.raises(Misconfigured, match="elsewhere") as refused:
+        codes.load(tmp_path / "elsewhere")
+    assert refused.value.code == "bad-code-list"
 
 
 def test_importing_the_lists_imports_nothing_heavy() -> None:

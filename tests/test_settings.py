@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from relay.errors import Misconfigured
-from relay.settings import Settings, load
+from relay.messages import LIMITS, Limits
+from relay.messages.attachments import MAX_CONTENT
+from relay.settings import MOST_ATTACHED, Settings, load
 
 MINIMAL = f'centre = "BRU"\nnetwork = "{"0" * 64}"\n[broker]\nurl = "amqp://BRU@127.0.0.1/"\n'
 
@@ -90,3 +92,26 @@ def test_the_example_has_every_key_at_its_default(tmp_path: Path) -> None:
 def test_no_setting_is_left_in_the_environment_of_the_tests() -> None:
     """The tests run with the settings they write, not with somebody's environment."""
     assert not [name for name in os.environ if name.startswith("RELAY_")]
+
+
+def test_the_bounds_of_attachments_are_those_that_messages_take(tmp_path: Path) -> None:
+    """Settings may lower them, and raise them to what the models take at most."""
+    assert load(written(tmp_path, MINIMAL)).limits.attachments == LIMITS
+    lower = load(written(tmp_path, MINIMAL + "[limits]\nattachment_bytes = 1000\nattachments_bytes = 2000\n"))
+    assert lower.limits.attachments == Limits(1000, 2000)
+    assert (MOST_ATTACHED + 2) // 3 * 4 == MAX_CONTENT
+    higher = load(written(tmp_path, MINIMAL + f"[limits]\nattachment_bytes = {MOST_ATTACHED}\n"))
+    assert higher.limits.attachments.each == MOST_ATTACHED
+
+
+@pytest.mark.parametrize("key", ["attachment_bytes", "attachments_bytes"])
+def test_more_attached_than_the_models_take_is_refused(tmp_path: Path, key: str) -> None:
+    """A bound that could not be kept is no setting."""
+    with pytest.raises(Misconfigured, match=f"limits.{key}"):
+        load(written(tmp_path, MINIMAL + f"[limits]\n{key} = {MOST_ATTACHED + 1}\n"))
+
+
+def test_own_code_lists_lie_where_the_settings_say(tmp_path: Path) -> None:
+    """A folder beside the file; by default none."""
+    assert load(written(tmp_path, MINIMAL)).codes.folder is None
+    assert load(written(tmp_path, MINIMAL + '[codes]\nfolder = "lists"\n')).codes.folder == tmp_path / "lists"

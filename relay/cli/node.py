@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relay.cli import codes
 from relay.cli.ends import SOFTWARE, Ended, say
 from relay.errors import Misconfigured
 
@@ -33,6 +34,7 @@ def run(config: Config) -> None:
     from relay.settings import load
 
     settings = load(config)
+    codes.take(settings)
     log.configure(settings.log.format, settings.log.level)
     try:
         asyncio.run(_serve(settings))

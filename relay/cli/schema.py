@@ -1,7 +1,7 @@
 """``relay schema``: the kinds of messages, their published form, and whether a file is a valid message.
 
-None of it needs a node or a network: it says what this release takes. What a network's rules say of a message (who
-may send it, who gets it) is not looked at here.
+None of it needs a node or a network: it says what this release takes, or with ``--config`` a centre with its own code lists
+and limits. What a network's rules say of a message (who may send it, who gets it) is not looked at here: ``relay policy``.
 """
 # ruff: noqa: PLC0415 - the models are imported when a command runs
 
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relay.cli.client import AsJson
+from relay.cli import codes
+from relay.cli.client import AsJson, Config
 from relay.cli.ends import REFUSED, Ended, give, give_json, read_input, say, tell
 from relay.errors import Refused
 
@@ -29,10 +30,10 @@ Language = Annotated[str, typer.Option("--lang", help="Language of the labels: e
 @app.command("list")
 def list_(lang: Language = "en", as_json: AsJson = False) -> None:
     """List the kinds of messages with their newest version."""
-    from relay import codes
+    from relay.codes import KINDS, SCHEMA_VERSIONS, label
 
-    version = codes.SCHEMA_VERSIONS[-1]
-    found = [{"kind": kind, "version": version, "label": codes.label("kinds", kind, lang)} for kind in codes.KINDS]
+    version = SCHEMA_VERSIONS[-1]
+    found = [{"kind": kind, "version": version, "label": label("kinds", kind, lang)} for kind in KINDS]
     if as_json:
         give_json(found)
         return
@@ -41,8 +42,9 @@ def list_(lang: Language = "en", as_json: AsJson = False) -> None:
 
 
 @app.command("show")
-def show(kind: Kind, as_json: AsJson = False) -> None:
+def show(kind: Kind, as_json: AsJson = False, config: Config = None) -> None:
     """Show a kind: its page, or with --json its JSON Schema."""
+    codes.take_of(config)
     from relay import schema
 
     pages = schema.pages()
@@ -56,13 +58,17 @@ def show(kind: Kind, as_json: AsJson = False) -> None:
 
 
 @app.command("validate")
-def validate(file: Source, as_json: AsJson = False) -> None:
+def validate(file: Source, as_json: AsJson = False, config: Config = None) -> None:
     """Say whether a file is a valid message; warnings don't make it invalid."""
+    settings = codes.take_of(config)
     from relay import messages
 
     raw = read_input(file)
+    bounds: dict[str, Any] = {}
+    if settings is not None:
+        bounds = {"limit": settings.limits.message_bytes, "limits": settings.limits.attachments}
     try:
-        message = messages.parse(raw)
+        message = messages.parse(raw, **bounds)
     except Refused as refused:
         if as_json:
             give_json({"valid": False, "code": refused.code, "problems": [asdict(problem) for problem in refused.problems]})

@@ -2,9 +2,10 @@
 
 ``crime_types`` what a message is about, and which entitlement covers it; ``regions`` countries, the M49 regions they
 lie in and which region contains which; ``lists`` everything else, from precedences to CITES appendices; ``labels``
-what people call the codes in four languages; ``replaced`` takes an operator's versions of the lists. All lists are
-JSON files beside the modules; nothing here reads the clock, the network or a setting. Importing the package takes
-a few milliseconds besides the standard library: what needs Babel imports it on first use.
+what people call the codes in four languages; ``listings`` all of it as a person asks for it; ``replaced`` takes an
+operator's versions of the lists. All lists are JSON files beside the modules; nothing here reads the clock, the
+network or a setting. Importing the package takes a few milliseconds besides the standard library: what needs Babel
+imports it on first use.
 """
 
 from relay.codes.crime_types import (
@@ -21,6 +22,7 @@ from relay.codes.crime_types import (
     known_crime_types,
 )
 from relay.codes.labels import label, label_lists
+from relay.codes.listings import Listing, listing, listings
 from relay.codes.lists import (
     CLASSIFICATIONS,
     GRADINGS,
@@ -76,6 +78,7 @@ __all__ = [
     "TLP",
     "WORLD",
     "CodeList",
+    "Listing",
     "clearance_covers",
     "codes_of",
     "covers_crime_type",
@@ -91,6 +94,8 @@ __all__ = [
     "label",
     "label_lists",
     "leaves",
+    "listing",
+    "listings",
     "load",
     "precedence_rank",
     "region_covers",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from relay.codes.lists import read_data
+from relay.codes.lists import CodeList, list_of, read_data
 
 ALL_CRIME_TYPES = "*"
 LANGUAGES = ("en", "fr", "es", "ar")
@@ -34,9 +34,15 @@ def crime_types_version() -> str:
     return version
 
 
-def replace_crime_types(version: str, labels: Mapping[str, Mapping[str, str]]) -> None:
+def crime_types() -> CodeList:
+    """Return the list in force, each code with its English label as meaning."""
+    return list_of("crime_types", _data | {"codes": {code: labels["en"] for code, labels in _labels.items()}})
+
+
+def replace_crime_types(new: CodeList, labels: Mapping[str, Mapping[str, str]]) -> None:
     """Put an operator's version in the place of the list shipped."""
-    _data["version"] = version
+    until = new.valid_until.isoformat() if new.valid_until else None
+    _data.update(version=new.version, valid_from=new.valid_from.isoformat(), valid_until=until, about=new.about)
     _labels.clear()
     _labels.update(labels)
 

@@ -34,6 +34,11 @@ def label_lists() -> tuple[str, ...]:
     return (*LISTS, "crime_types", *_FROM_CLDR)
 
 
+def languages() -> tuple[str, ...]:
+    """Return the codes of the languages that have a name."""
+    return tuple(_cldr("en")["languages"])
+
+
 def replace_labels(name: str, by_language: Mapping[str, Mapping[str, str]]) -> None:
     """Take an operator's labels for a list that was replaced; the shipped ones are of another version."""
     for language in LANGUAGES:

@@ -102,6 +102,14 @@ def reply_hours(urgency: str) -> int:
 
 
 @cache
+def cldr_version() -> str:
+    """Return the version of the CLDR data that Babel ships, such as ``CLDR 47``."""
+    from babel.core import get_global  # noqa: PLC0415 - as in currencies
+
+    return f"CLDR {get_global('cldr')['version']}"
+
+
+@cache
 def currencies() -> frozenset[str]:
     """Return the ISO 4217 codes in use as tender today, from the CLDR data that Babel ships."""
     from babel.core import get_global  # noqa: PLC0415 - costs 60 ms; a node that never sees a value never pays

@@ -11,6 +11,7 @@ Lookups are plain dictionary reads of tables built once at import.
 
 from __future__ import annotations
 
+from datetime import date
 from functools import lru_cache
 
 from relay.codes.lists import read_data
@@ -19,6 +20,7 @@ WORLD = "001"
 
 _data = read_data("regions.json")
 REGIONS_VERSION: str = _data["version"]
+REGIONS_VALID_FROM = date.fromisoformat(_data["valid_from"])
 _LEAF_OF: dict[str, str] = {country: leaf for leaf, countries in _data["leaves"].items() for country in countries.split()}
 _PARTS: dict[str, tuple[str, ...]] = {region: tuple(parts.split()) for region, parts in _data["wider"].items()}
 COUNTRIES: tuple[str, ...] = tuple(sorted(_LEAF_OF))

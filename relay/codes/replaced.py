@@ -47,11 +47,13 @@ FIXED = frozenset(
 
 def load(folder: Path, *, on: date | None = None) -> tuple[str, ...]:
     """Replace lists by the files of a folder and return their names; a day leaves out what is not in force on it."""
+    if not folder.is_dir():
+        raise Misconfigured("bad-code-list", f"The folder of code lists {folder} is not there.")
     taken = [_read(path) for path in sorted(folder.glob("*.json"))]
     taken = [(new, entry) for new, entry in taken if on is None or new.in_force(on)]
     for new, entry in taken:
         if new.name == "crime_types":
-            crime_types.replace_crime_types(new.version, _labelled(entry))
+            crime_types.replace_crime_types(new, _labelled(entry))
         else:
             lists.replace_list(new)
             labels.replace_labels(new.name, entry.get("labels", {}))
