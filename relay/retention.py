@@ -163,8 +163,9 @@ class Retention:
                 gone = retained.purge_sent(connection, [one.id for one in portion], now)
             posted = self._expire(connection, incoming.places(connection, gone.expired), now) if gone.expired else []
             if gone.commitments:
-                given = {"commitments": list(gone.commitments), "code": CODE, "actor": actor}
-                self._centre.audit.append(connection, [self._centre.audit.leaf(AuditStep.PURGED, now, **given)])
+                leaf = self._centre.audit.leaf
+                done = leaf(AuditStep.PURGED, now, commitments=list(gone.commitments), code=CODE, actor=actor)
+                self._centre.audit.append(connection, [done])
             return gone, posted
 
         gone, posted = await self._centre.store.write(purge)
@@ -180,8 +181,9 @@ class Retention:
         for origin, said in statements(places, "rejected", now, "expired").items():
             posted += self._tell(connection, origin, said + purged.get(origin, []), now)
             commitments = [commitment for one in said for commitment in one.commitments]
-            given = {"peer": origin, "commitments": commitments, "code": "expired"}
-            self._centre.audit.append(connection, [self._centre.audit.leaf(AuditStep.EXPIRED_BY_RETENTION, now, **given)])
+            leaf = self._centre.audit.leaf
+            done = leaf(AuditStep.EXPIRED_BY_RETENTION, now, peer=origin, commitments=commitments, code="expired")
+            self._centre.audit.append(connection, [done])
         return posted
 
     def _carry_out(self, connection: Connection, found: Found, now: int) -> tuple[list[Buried], Posted]:
@@ -194,8 +196,9 @@ class Retention:
             confirmed = statements(incoming.places(connection, [recall] if recall else []), "purged", now)
             said += rejected.get(origin, []) + confirmed.get(origin, [])
             if buried.purged:
-                given = {"peer": origin, "commitments": list(buried.purged), "code": buried.code}
-                self._centre.audit.append(connection, [self._centre.audit.leaf(AuditStep.PURGED, now, **given)])
+                leaf = self._centre.audit.leaf
+                done = leaf(AuditStep.PURGED, now, peer=origin, commitments=list(buried.purged), code=buried.code)
+                self._centre.audit.append(connection, [done])
         return [buried for buried, _ in carried], self._tell(connection, origin, said, now) if said else []
 
     def _tell(self, connection: Connection, origin: str, said: Sequence[Statement], now: int) -> Posted:
