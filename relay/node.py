@@ -7,7 +7,8 @@ How a message arrives: :mod:`relay.inbox` opens it (:mod:`relay.seal`), judges i
 it to the broker; :mod:`relay.handover` gives it to the centre's system. :mod:`relay.control` takes receipts back to the origin,
 whose outbox notes them.
 
-Behind the scenes: :mod:`relay.marks` finds what never arrived and sends it again; :mod:`relay.broker` keeps the connection.
+Behind the scenes: :mod:`relay.marks` finds what never arrived and sends it again; :mod:`relay.retention` purges what is due;
+:mod:`relay.broker` keeps the connection.
 Every loop is a named task of one ``asyncio.TaskGroup``; one that dies stops the node with its error, a supervisor restarts it,
 and nothing is lost, since nothing was promised that is not in the store.
 """
@@ -39,6 +40,7 @@ from relay.metrics import Metrics
 from relay.outbox import Outbox
 from relay.policy import Judge
 from relay.pump import Pump
+from relay.retention import Retention
 from relay.requests import Requests
 from relay.seal import Sealer
 from relay.settings import Settings, read_secret
@@ -84,6 +86,7 @@ class Node:
         self.outbox = Outbox(centre, Versions(centre), self.full)
         self.handover = Handover(centre, self.broker, self.control)
         self.marks = Marks(centre, self.broker, self.control)
+        self.retention = Retention(centre, self.control)
         self.requests = Requests(centre)
         handlers = {"receipt": self.outbox.take_receipt, "mark": self.marks.take_mark, "nack": self.marks.take_nack}
         self.inbox = Inbox(centre, self.broker, self.control, handlers)
@@ -101,6 +104,7 @@ class Node:
             "inbox": self.inbox.run(),
             "control": self.control.run(),
             "marks": self.marks.run(),
+            "retention": self.retention.run(),
             "requests": self.requests.run(),
             "watch": self._watch(),
             "broker": self.broker.run(self.inbox.deliver, self.centre.store.inbox_changed.fire),

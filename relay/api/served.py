@@ -18,6 +18,7 @@ from relay.centre import Centre
 from relay.errors import Busy, StoreTrouble
 from relay.handover import Handover
 from relay.outbox import Outbox
+from relay.retention import Retention
 
 Role = Literal["system", "operator"]
 
@@ -43,6 +44,7 @@ class Served(Protocol):
     centre: Centre
     outbox: Outbox
     handover: Handover
+    retention: Retention
     broker: Broker
 
     def full(self) -> Busy | StoreTrouble | None:
