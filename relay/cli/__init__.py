@@ -14,7 +14,7 @@ import sys
 
 import typer
 
-from relay.cli import broker, check, codes, demo, explain, inbox, message, network, node, policy, schema, send
+from relay.cli import broker, check, codes, demo, explain, inbox, message, network, node, policy, retention, schema, send
 from relay.cli.ends import Ended, status_of, tell
 from relay.errors import RelayError
 
@@ -33,6 +33,7 @@ app.command("check")(check.check)
 app.command("explain")(explain.explain)
 app.command("demo")(demo.demo)
 app.add_typer(policy.app, name="policy")
+app.add_typer(retention.app, name="retention")
 app.add_typer(schema.app, name="schema")
 app.add_typer(codes.app, name="codes")
 app.add_typer(node.app, name="node")
