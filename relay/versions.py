@@ -69,6 +69,15 @@ def release_question(message: str, centre: str) -> str:
     return f"May message {message} be released to {centre}?"
 
 
+def content(centre: Centre, rest: Resting, position: int) -> bytes | None:
+    """Return a message's bytes out of a centre's store, or None when they are damaged there."""
+    try:
+        found = seal.content(parse(rest.header + rest.body), centre.storage_key.unwrap(rest.content_key), position)
+    except RelayError:
+        return None
+    return None if isinstance(found, Rejected) else found
+
+
 class Versions:
     """Looks at what messages of this centre say about earlier ones."""
 
@@ -245,12 +254,7 @@ class Versions:
         return None if raw is None else messages.read(raw)
 
     def _content(self, rest: Resting, position: int) -> bytes | None:
-        """Return a message's bytes out of the store, or None when they are damaged there."""
-        try:
-            content = seal.content(parse(rest.header + rest.body), self._centre.storage_key.unwrap(rest.content_key), position)
-        except RelayError:
-            return None
-        return None if isinstance(content, Rejected) else content
+        return content(self._centre, rest, position)
 
 
 def _first_of(source: Message, message: str) -> str:
