@@ -113,7 +113,7 @@ class Keeper:
     def _purge_at(self, message: Message, kind: str, now: int) -> int:
         kept = self._policy.of(kind, nominal=message.nominal)
         if message.retention_until is None:
-            return now + kept.default_days * DAY_MS
+            return now + min(kept.default_days, kept.most_days) * DAY_MS
         return min(to_ms(message.retention_until), now + kept.most_days * DAY_MS)
 
 
