@@ -38,6 +38,7 @@ class AuditStep(StrEnum):
     PURGED = "purged"
     RELEASED = "released"
     RELEASE_REFUSED = "release-refused"
+    SEARCHED = "searched"
     EXPIRED_BY_RETENTION = "expired-by-retention"
     HOLD_SET = "hold-set"
     HOLD_LIFTED = "hold-lifted"

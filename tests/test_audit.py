@@ -78,6 +78,7 @@ def test_the_steps_keep_their_names() -> None:
         "release-asked",
         "release-answered",
         "request-reminded",
+        "searched",
     } <= {str(step) for step in AuditStep}
 
 

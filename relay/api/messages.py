@@ -13,18 +13,19 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from relay import messages
 from relay.api import problems
-from relay.api.auth import EITHER, OPERATOR, SYSTEM
+from relay.api.auth import EITHER, SYSTEM
 from relay.api.body import idempotency_key, read_body
-from relay.api.contract import LINE, Accepted, MessageState, MessageStates, taking_message
+from relay.api.contract import LINE, Accepted, MessageState, taking_message
 from relay.api.served import Here, here, role
+from relay.centre import Centre
 from relay.clock import iso
 from relay.errors import NotFound, Refused, RelayError
 from relay.outbox import Outcome, Stored, Submission
@@ -116,14 +117,9 @@ async def show(request: Request, message_id: str) -> Response:
     return _json(found)
 
 
-Limit = Annotated[int, Query(ge=1, le=1000, description="most messages of the answer")]
-Before = Annotated[str | None, Query(pattern=f"^{_ID.pattern}$", description="the `next` of the page before")]
-
-
-@router.get("/v1/messages", dependencies=[OPERATOR], responses={200: {"model": MessageStates}}, summary="List submitted messages")
-async def list_(request: Request, limit: Limit = 100, before: Before = None) -> Response:
-    """List what this centre submitted, the newest first. Role `operator`."""
-    found = await here(request).centre.store.read(lambda connection: outgoing.messages(connection, before, limit + 1))
+async def listed(centre: Centre, limit: int, before: str | None) -> Response:
+    """Return what this centre submitted, the newest first, below the id ``before``."""
+    found = await centre.store.read(lambda connection: outgoing.messages(connection, before, limit + 1))
     page = found[:limit]
     return _json({"messages": list(map(_state, page)), "next": page[-1].id if len(found) > limit else None})
 
@@ -246,6 +242,11 @@ def _state(sent: Sent) -> dict[str, Any]:
         **({} if sent.purged_at is None else {"purged_at": iso(sent.purged_at)}),
         "recipients": [_recipient(centre, steps) for centre, steps in sent.recipients.items()],
     }
+
+
+def standing(centre: str, steps: Sequence[Step]) -> dict[str, Any]:
+    """Return where a message stands with a recipient: its last state."""
+    return {name: value for name, value in _recipient(centre, steps).items() if name != "history"}
 
 
 def _recipient(centre: str, steps: Sequence[Step]) -> dict[str, Any]:

@@ -373,12 +373,17 @@ def _sent(connection: Connection, message_id: str, row: Any) -> Sent:
         select(OUTBOX_DELIVERY.c.recipient).where(OUTBOX_DELIVERY.c.envelope == row.n).order_by(OUTBOX_DELIVERY.c.recipient)
     ).scalars()
     steps = connection.execute(select(OUTBOX_STEP).where(OUTBOX_STEP.c.envelope == row.n).order_by(OUTBOX_STEP.c.n)).all()
+    return Sent(message_id, row.position, resting(row), row.created_at, row.lane, row.purged_at, history(row, deliveries, steps))
+
+
+def history(row: Any, recipients: Iterable[str], steps: Iterable[Any]) -> dict[str, tuple[Step, ...]]:
+    """Return what happened to a message at each recipient, given its row and the steps of its envelope in order."""
     ours = [step for step in steps if unsigned(step.mask) & bit(row.position)]
-    history: dict[str, tuple[Step, ...]] = {}
-    for recipient in deliveries:
+    found: dict[str, tuple[Step, ...]] = {}
+    for recipient in recipients:
         taken = [Step("queued", row.created_at)]
         if row.sent_at is not None:
             taken.append(Step("sent", row.sent_at))
         taken += [Step(step.state, step.at, step.code) for step in ours if step.recipient == recipient]
-        history[recipient] = tuple(taken)
-    return Sent(message_id, row.position, resting(row), row.created_at, row.lane, row.purged_at, history)
+        found[recipient] = tuple(taken)
+    return found
