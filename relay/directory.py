@@ -250,7 +250,7 @@ def read_directory(raw: bytes, signatures: bytes, root: Root, network: str, now:
     except (ValidationError, ValueError) as error:
         raise Misconfigured("bad-directory", f"The directory is not valid: {_first(error)}") from error
     if directory.network != network:
-        raise Misconfigured("bad-directory", f"The directory belongs to network {directory.network}, not {network}.")
+        raise Misconfigured("bad-directory", f"The directory belongs to network {directory.network[:SHOWN]}, not {network}.")
     if directory.version < held:
         raise Misconfigured("directory-rollback", f"Directory version {directory.version} is older than {held}.")
     if now >= directory.expires_at:
@@ -263,7 +263,7 @@ def _check_signed(raw: bytes, signatures: tuple[Signature, ...], root: Root) -> 
     if missing:
         raise Misconfigured(
             "directory-unsigned",
-            f"The directory has no valid signature of {', '.join(missing)}; all authorities must sign.",
+            f"The directory has no valid signature of {', '.join(missing)[:SHOWN]}; all authorities must sign.",
         )
 
 

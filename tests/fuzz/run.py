@@ -103,7 +103,7 @@ def run(target: Target, seed: int, numbers: Iterable[int], limits: Limits, at: i
     for number in numbers:
         raw = case(target, seed, number)
         if at is not None:
-            os.pwrite(at, f"--only {target.name} --case {number:<9}\n".encode(), 0)
+            os.pwrite(at, f"--only {target.name} --case {number}".ljust(79).encode() + b"\n", 0)
         error, took = _fault(target, raw, limits, result)
         if took > result.slowest:
             result.slowest, result.slowest_case = took, number
