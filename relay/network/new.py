@@ -188,6 +188,7 @@ def _member(id_: str, keys: tuple[Key, ...]) -> Member:
         name=known["name"],
         organisation=known["organisation"],
         seat=known["seat"],
+        country=known.get("country"),
         time_zone=known["time_zone"],
         clearance=known["clearance"],
         contact=contact,
