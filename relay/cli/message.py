@@ -9,8 +9,10 @@ import typer
 
 from relay.cli.client import AsJson, Config, TokenFile, Url, client, where
 from relay.cli.ends import give
+from relay.cli.find import find
 
 app = typer.Typer(help="What this centre sent, and where it stands.", no_args_is_help=True)
+app.command("find")(find)
 
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Most messages to list.")]
 Before = Annotated[str | None, typer.Option("--before", help="List only older ones than this id.")]
