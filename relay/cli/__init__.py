@@ -14,7 +14,7 @@ import sys
 
 import typer
 
-from relay.cli import broker, check, codes, demo, explain, inbox, message, network, node, policy, retention, schema, send
+from relay.cli import broker, check, codes, demo, explain, inbox, message, network, node, policy, request, retention, schema, send
 from relay.cli.ends import Ended, status_of, tell
 from relay.errors import RelayError
 
@@ -29,6 +29,8 @@ app = typer.Typer(
 app.command("send")(send.send)
 app.add_typer(inbox.app, name="inbox")
 app.add_typer(message.app, name="message")
+app.add_typer(request.app, name="request")
+message.app.command("ask-release")(request.ask_release)
 app.command("check")(check.check)
 app.command("explain")(explain.explain)
 app.command("demo")(demo.demo)
