@@ -37,7 +37,6 @@ class AuditStep(StrEnum):
     RECALLED = "recalled"
     PURGED = "purged"
     RELEASED = "released"
-    RELEASE_REFUSED = "release-refused"
     SEARCHED = "searched"
     EXPIRED_BY_RETENTION = "expired-by-retention"
     HOLD_SET = "hold-set"

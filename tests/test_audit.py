@@ -68,7 +68,6 @@ def test_the_steps_keep_their_names() -> None:
         "recalled",
         "purged",
         "released",
-        "release-refused",
         "expired-by-retention",
         "hold-set",
         "hold-lifted",
