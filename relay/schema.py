@@ -31,6 +31,10 @@ _MARK_RULES = [
         "then": {"properties": {"handling_text": {"type": "string"}}, "required": ["handling_text"]},
         "else": {"properties": {"handling_text": {"type": "null"}}},
     },
+    {
+        "if": {"properties": {"translations": {"minItems": 1}}, "required": ["translations"]},
+        "then": {"properties": {"language": {"type": "string"}}, "required": ["language"]},
+    },
 ]
 
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from relay import cli, codes
+from relay import cli, codes, messages
 from relay.api.language import preferred
+from relay.errors import Refused
 from relay.settings import load
 
+EXAMPLES = Path(__file__).parent.parent / "schemas" / "examples"
 ARABIC_DRUGS = "الاتجار بالمخدرات"
 LIST = {"version": "2025-9", "valid_from": "2025-01-01", "about": "Ours."}
 
@@ -138,13 +140,12 @@ def test_the_command_shows_a_centres_own_lists(own: Path) -> None:
 
 def test_a_file_is_validated_under_a_centres_own_lists_and_limits(own: Path, tmp_path: Path) -> None:
     """What the centre's node takes is what the command calls valid."""
-    examples = Path(__file__).parent.parent / "schemas" / "examples"
-    alert = json.loads((examples / "alert.minimal.json").read_bytes())
+    alert = json.loads((EXAMPLES / "alert.minimal.json").read_bytes())
     file = tmp_path / "alert.json"
     file.write_text(json.dumps(alert | {"threat": "drone"}))
     assert process("schema", "validate", file).returncode == 65
     assert process("schema", "validate", file, "--config", own).returncode == 0
-    with_attachment = next(path for path in sorted(examples.glob("*.full.json")) if '"attachments"' in path.read_text())
+    with_attachment = next(path for path in sorted(EXAMPLES.glob("*.full.json")) if '"attachments"' in path.read_text())
     assert process("schema", "validate", with_attachment).returncode == 0
     refused = process("schema", "validate", with_attachment, "--config", own)
     assert refused.returncode == 65
@@ -159,3 +160,132 @@ def test_a_folder_of_lists_that_is_not_there_ends_the_command(own: Path) -> None
         done = process(*command, "--config", own)
         assert done.returncode == 78
         assert "[bad-code-list]" in done.stderr
+
+
+HEADLINE = {"field": "/headline", "language": "fr", "text": "Comprimés de nitazène", "by": "human"}
+
+
+def translated(*translations: dict[str, Any], kind: str = "alert", tier: str = "minimal", **fields: Any) -> bytes:
+    """Return an example in English with these translations, and fields changed."""
+    document = json.loads((EXAMPLES / f"{kind}.{tier}.json").read_bytes())
+    return json.dumps({**document, "language": "en", "translations": translations, **fields}).encode()
+
+
+def told(raw: bytes) -> list[tuple[str, str]]:
+    """Return place and code of everything that is wrong with a message."""
+    with pytest.raises(Refused) as refused:
+        messages.parse(raw)
+    return [(problem.pointer, problem.code) for problem in refused.value.problems]
+
+
+def test_a_text_carries_its_language_and_its_translations() -> None:
+    """Each says what it translates, into which language, and whether a machine made it."""
+    message = messages.parse(translated(HEADLINE, HEADLINE | {"by": "machine"}, HEADLINE | {"language": "ar"}))
+    assert message.language == "en"
+    assert [(one.field, one.language, one.by) for one in message.translations] == [
+        ("/headline", "fr", "human"),
+        ("/headline", "fr", "machine"),
+        ("/headline", "ar", "human"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "/tlp",
+        "/nominal",
+        "/countries/0",
+        "/issued_at",
+        "/absent",
+        "/case_number",
+        "/headline/0",
+        "/risk_indicators",
+        "/risk_indicators/9",
+        "/risk_indicators/00",
+        "/risk_indicators/-1",
+        "/commodities/0/hs",
+        "/commodities/0/details/family",
+        "/commodities/0/details/volume_m3",
+        "/commodities/0/absent",
+        "/commodities/0/description/x",
+        "/translations/0/text",
+        "/a~1b",
+    ],
+)
+def test_what_is_no_text_of_the_message_is_not_translated(place: str) -> None:
+    """Codes, numbers, times, what is not there and another translation are refused by their place."""
+    raw = translated(HEADLINE | {"field": place}, tier="full", case_number=None)
+    assert told(raw) == [("/translations/0/field", "no-such-text")]
+
+
+def test_the_content_of_a_file_is_no_text() -> None:
+    """An attachment's caption may be translated, its bytes not."""
+    for place, code in (("caption", None), ("content", "no-such-text")):
+        raw = translated(HEADLINE | {"field": f"/attachments/0/{place}"}, kind="cancel", tier="full")
+        assert code is None or told(raw) == [("/translations/0/field", code)]
+        assert code or messages.parse(raw).translations
+
+
+@pytest.mark.parametrize("place", ["/headline", "/risk_indicators/2", "/commodities/0/details/common_name", "/links/0/note"])
+def test_every_text_may_be_translated(place: str) -> None:
+    """At the top, in a list, and in a block of a block."""
+    assert messages.parse(translated(HEADLINE | {"field": place}, tier="full")).translations
+
+
+def test_a_translation_is_in_another_language_than_a_text_whose_language_is_given() -> None:
+    """Without the language of the original nobody knows what was translated."""
+    assert told(translated(HEADLINE, language=None)) == [("/language", "missing-field")]
+    assert told(translated(HEADLINE, language="fr")) == [("/translations/0/language", "contradiction")]
+    assert told(translated(HEADLINE, HEADLINE | {"text": "Autre"})) == [("/translations/1", "repeated-item")]
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "code"),
+    [
+        ({"field": "headline"}, "field", "bad-format"),
+        ({"field": ""}, "field", "bad-format"),
+        ({"field": "/a~2"}, "field", "bad-format"),
+        ({"language": "French"}, "language", "bad-format"),
+        ({"text": ""}, "text", "empty"),
+        ({"by": "somebody"}, "by", "not-in-list"),
+        ({"by": None}, "by", "wrong-type"),
+    ],
+)
+def test_a_translation_has_a_form(change: dict[str, Any], place: str, code: str) -> None:
+    """Each field of it is checked like any other."""
+    assert told(translated(HEADLINE | change)) == [(f"/translations/0/{place}", code)]
+
+
+def test_there_are_at_most_thirty_two() -> None:
+    """A translator's whole work belongs into another message."""
+    many = [HEADLINE | {"language": f"x{chr(97 + n // 26)}{chr(97 + n % 26)}"} for n in range(33)]
+    assert messages.parse(translated(*many[:32])).translations
+    assert told(translated(*many)) == [("/translations", "too-long")]
+
+
+def test_a_bad_translation_is_told_with_everything_else() -> None:
+    """All problems at once; what points into a field that is wrong itself is not told twice."""
+    raw = translated(HEADLINE, HEADLINE | {"field": "/absent"}, headline=7, tlp="MAUVE")
+    assert set(told(raw)) == {
+        ("/headline", "wrong-type"),
+        ("/tlp", "not-in-list"),
+        ("/translations/1/field", "no-such-text"),
+    }
+
+
+def test_an_update_may_translate_what_is_inside() -> None:
+    """On the outside a place begins with /message; the body's own translations point into the body."""
+    document = json.loads((EXAMPLES / "update.full.json").read_bytes())
+    text = next(name for name in ("headline", "remarks", "text", "office", "summary") if name in document["message"])
+    outside = document | {"language": "en", "translations": [HEADLINE | {"field": f"/message/{text}"}]}
+    assert messages.parse(json.dumps(outside).encode()).translations
+    inside = {**document["message"], "language": "en", "translations": [HEADLINE | {"field": f"/{text}"}]}
+    assert messages.parse(json.dumps(document | {"message": inside}).encode())
+    inside["translations"] = [HEADLINE | {"field": "/tlp"}]
+    assert told(json.dumps(document | {"message": inside}).encode()) == [("/message/translations/0/field", "no-such-text")]
+
+
+def test_a_receiver_takes_a_translation_of_a_text_that_it_does_not_know_yet() -> None:
+    """A newer minor version may have more texts."""
+    raw = translated(HEADLINE | {"field": "/novelty"}, version="1.7", novelty="A text of tomorrow")
+    assert messages.read(raw).translations

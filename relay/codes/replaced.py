@@ -41,6 +41,7 @@ FIXED = frozenset(
         "identification_acts",
         "substitutions",
         "families",
+        "translators",
     }
 )
 

@@ -7,8 +7,9 @@ anything, and the bytes remain the message: a model is never written out again. 
 message looks wrong; it refuses nothing.
 
 ``strict`` takes only JSON with one meaning; the models check fields; ``rules`` check marks and times against each
-other; ``attachments`` the files inside; ``problems`` tells what is wrong in the catalogue's words. A new kind is a
-module like ``alert`` and one more member of the union below (and of the list of kinds in ``relay.codes``).
+other; ``attachments`` the files inside; ``translations`` that each is of a text; ``problems`` tells what is wrong in
+the catalogue's words. A new kind is a module like ``alert`` and one more member of the union below (and of the list
+of kinds in ``relay.codes``).
 
 Errors raised: ``Refused``, under the code of the problem when there is one, ``invalid-message`` when there are
 several.
@@ -23,7 +24,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from relay import codes
 from relay.errors import Problem
-from relay.messages import attachments, rules
+from relay.messages import attachments, rules, translations
 from relay.messages.alert import Alert
 from relay.messages.attachments import LIMITS, Limits
 from relay.messages.base import Reference
@@ -122,6 +123,8 @@ def _validated(raw: bytes, document: dict[str, Any], limits: Limits, *, tolerant
     contradictions = rules.broken(message.__dict__, checks[message.kind])
     if message.attachments:
         contradictions += attachments.faults(message.attachments, message.handling, limits)
+    if message.translations and not tolerant:  # a newer version may have texts that this one does not know
+        contradictions += translations.faults(message.translations, message.language, message.__dict__, type(message))
     if isinstance(message, Update):
         contradictions += _inside(message.message.__dict__, (), limits, tolerant=tolerant)
     if contradictions:
@@ -150,6 +153,9 @@ def _beside(document: dict[str, Any], faulty: frozenset[str], limits: Limits, *,
     told = rules.broken(fields, checks[document["kind"]], faulty)
     if fields.get("attachments") and "handling" not in faulty:
         told += attachments.faults(fields["attachments"], fields.get("handling", "H0"), limits)
+    if fields.get("translations") and not tolerant:
+        model = MODELS[document["kind"]]
+        told += translations.faults(fields["translations"], fields.get("language"), document, model, faulty)
     return told
 
 

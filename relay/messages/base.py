@@ -17,6 +17,7 @@ from pydantic import Field
 from relay import codes
 from relay.messages.attachments import Attachment
 from relay.messages.part import Part
+from relay.messages.translations import MOST, Translation
 from relay.messages.types import (
     CentreId,
     Country,
@@ -78,7 +79,9 @@ class Marks(Part):
     retention_until: Moment | None = Field(default=None, description="when every holder purges it; absent: by policy")
     origin: CentreId | None = Field(default=None, description="id of the sending centre; absent: the node's own")
     language: Language | None = Field(default=None, description="language of the free text, BCP 47")
-
+    translations: tuple[Translation, ...] = Field(
+        default=(), max_length=MOST, description="translations of its texts into other languages"
+    )
     attachments: tuple[Attachment, ...] = Field(default=(), max_length=16, description="files inside the message")
 
     @property
