@@ -1,0 +1,395 @@
+"""Retention on real nodes: what is due goes and leaves no byte, a hold keeps it, and the record says which."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import json
+import re
+import shlex
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import update as sql_update
+
+from relay import cli, messages, retention
+from relay.api import Api
+from relay.audit import digest
+from relay.clock import iso, now_ms
+from relay.envelope import commitments, parse
+from relay.keeping import DAY_MS
+from relay.node import Node
+from relay.outbox import Stored, Submission
+from relay.rabbit import PrivateBroker
+from relay.retention import Outcome
+from relay.store import Connection, incoming, outgoing, record, retained, threads
+from relay.store.tables import IDEMPOTENCY, INBOX_MESSAGE, SAMPLE
+from tests.live import EXAMPLES, LANE, Live, eventually, message, private_network
+
+A, B = CENTRES = ("RETA", "RETB")
+ROOT = Path(__file__).resolve().parent.parent
+HOWTO = ROOT / "docs" / "howto" / "keep-and-purge.md"
+WINDOW = 24
+UNKNOWN = "00000000-0000-7000-8000-000000000000"
+
+
+@pytest.fixture(scope="module")
+async def live(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
+    """Run two centres that purge only when they are asked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RELAY_REPAIR__MARK_FIRST", "0.2")
+        patch.setenv("RELAY_REPAIR__GAP", "0.3")
+        patch.setenv("RELAY_RETENTION__EVERY_SECONDS", "86400")
+        patch.setattr(retention, "FIRST_SECONDS", 86400.0)
+        nodes = Live(private_network(tmp_path_factory.mktemp("retention") / "network", broker, "retention", CENTRES), broker)
+        await nodes.start(*CENTRES)
+        yield nodes
+        await nodes.close()
+
+
+@pytest.fixture
+async def api(live: Live) -> AsyncIterator[httpx2.AsyncClient]:
+    """Serve B's API, and ask it as its operator."""
+    served, node = Api(), live[B]
+    task = asyncio.create_task(served.run(node), name="api")
+    headers = {"Authorization": f"Bearer {live.network.token(B, 'operator')}"}
+    url = f"http://{node.centre.settings.api.listen}"
+    async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=30, trust_env=False) as client:
+        await eventually(lambda: answers(client))
+        yield client
+    await served.stop()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def answers(client: httpx2.AsyncClient) -> bool:
+    """Return whether the API answers."""
+    try:
+        return (await client.get("/livez")).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+def until(seconds: float = 1.0) -> str:
+    """Return a time so far ahead, as a message says it."""
+    return iso(now_ms() + int(seconds * 1000))
+
+
+async def submit(live: Live, number: str, **fields: Any) -> tuple[Stored, bytes]:
+    """Submit a message of A to B that is to be kept for a second."""
+    raw = message(**{"to": [B], "case_number": number, "retention_until": until(), **fields})
+    return await live.submit(A, raw), raw
+
+
+async def delivered(live: Live, number: str, **fields: Any) -> tuple[Stored, bytes]:
+    """Submit such a message and have it delivered."""
+    stored, raw = await submit(live, number, **fields)
+    assert [one.id for one in await live.take(B)] == [stored.id]
+    await live.reaches(A, stored.id, B, "delivered")
+    return stored, raw
+
+
+async def shows(node: Node, *ids: str) -> Outcome:
+    """Wait until exactly these are due; return what a dry run says."""
+
+    async def due() -> bool:
+        return {one.id for one in (await node.retention.purge(dry_run=True)).listed} == set(ids)
+
+    await eventually(due)
+    return await node.retention.purge(dry_run=True)
+
+
+async def purged(node: Node, *ids: str) -> Outcome:
+    """Wait until exactly these are due, purge, and check that what went is what a dry run had shown."""
+    shown = await shows(node, *ids)
+    done = await node.retention.purge()
+    assert done.listed == shown.listed
+    assert (done.received, done.sent, done.held, done.needed) == (shown.received, shown.sent, shown.held, shown.needed)
+    return done
+
+
+async def ciphertext(node: Node, message_id: str) -> bytes:
+    """Return the ciphertext of a message as it lies in a node's store; empty when it was purged."""
+
+    def look(connection: Connection) -> bytes:
+        if (sent := outgoing.message(connection, message_id)) is not None:
+            rest, position = sent.resting, sent.position
+        else:
+            found = threads.received(connection, message_id)
+            assert found is not None
+            rest, position = found.resting, found.position
+        return parse(rest.header + rest.body).ciphertexts[position]
+
+    return await node.centre.store.read(look)
+
+
+def traces(node: Node, secret: bytes) -> int:
+    """Return how many pieces of some bytes are found in the files of a node's store."""
+    file = node.centre.settings.store.file
+    raw = b"".join(path.read_bytes() for path in sorted(file.parent.glob(f"{file.name}*")))
+    return sum(secret[at : at + WINDOW] in raw for at in range(0, len(secret) - WINDOW, WINDOW))
+
+
+async def leaves(node: Node, step: str) -> list[dict[str, Any]]:
+    """Return the leaves of a step in a node's record."""
+    store = node.centre.store
+    raw = await store.read(partial(record.leaves, epoch=store.epoch, limit=100_000))
+    return [leaf for leaf in map(json.loads, raw) if leaf["step"] == step]
+
+
+async def row(node: Node, message_id: str) -> Any:
+    """Return a message's row and commitment."""
+    found = await node.centre.store.read(partial(retained.find, message=message_id))
+    assert found is not None
+    return found
+
+
+async def test_after_its_time_no_byte_of_a_message_is_left_and_its_evidence_is(live: Live) -> None:
+    """Both sides purge it: rows, header, states and a leaf with its commitment stay; its ciphertext is in no file."""
+    stored, _ = await delivered(live, "RET-1")
+    secret = await ciphertext(live[A], stored.id)
+    for centre in CENTRES:
+        assert secret == await ciphertext(live[centre], stored.id)
+        assert traces(live[centre], secret)
+        done = await purged(live[centre], stored.id)
+        assert (done.received, done.sent) == ((0, 1) if centre == A else (1, 0))
+        assert traces(live[centre], secret) == 0
+        found = await row(live[centre], stored.id)
+        assert found.row.purged_at is not None
+        last = (await leaves(live[centre], "purged"))[-1]
+        assert (last["code"], last["count"], last["commitments"]) == ("retention", 1, digest([found.commitment]))
+    assert await live.states(A, stored.id, B) == ["queued", "sent", "accepted", "delivered"]
+    await live.stop(*CENTRES)
+    await live.start(*CENTRES)
+    for centre in CENTRES:
+        assert await ciphertext(live[centre], stored.id) == b""
+        assert (await purged(live[centre])).listed == []
+    assert await live.take(B, wait=0.2) == []
+
+
+async def test_other_messages_of_the_same_envelope_stay_readable(live: Live) -> None:
+    """One of three messages of an envelope goes; the centre's system still gets the others, byte for byte."""
+    raws = [message(to=[B], case_number=f"RET-2-{n}", retention_until=until() if n == 1 else None) for n in range(3)]
+    outcomes = await live[A].outbox.submit([Submission(raw, messages.parse(raw)) for raw in raws])
+    ids = [one.id for one in outcomes if isinstance(one, Stored)]
+    for one in ids:
+        await live.reaches(A, one, B, "accepted")
+    assert (await purged(live[B], ids[1])).listed[0].why == "expired"
+    assert [one.raw for one in await live.take(B)] == [raws[0], raws[2]]
+    for one in (ids[0], ids[2]):
+        await live.reaches(A, one, B, "delivered")
+    await purged(live[A], ids[1])
+
+
+async def test_what_the_system_never_took_is_rejected_first_and_its_origin_told(live: Live) -> None:
+    """A message that waits, and one that was given out and not acknowledged: both end as rejected, code expired."""
+    handed, _ = await submit(live, "RET-3-handed")
+    await eventually(lambda: given(live, handed.id))
+    waiting, _ = await submit(live, "RET-3-waiting")
+    await live.reaches(A, waiting.id, B, "accepted")
+    done = await purged(live[B], handed.id, waiting.id)
+    assert {one.id: (one.state, one.why) for one in done.listed} == {
+        handed.id: ("handed", "expired"),
+        waiting.id: ("waiting", "expired"),
+    }
+    for one in (handed, waiting):
+        assert (await live.reaches(A, one.id, B, "rejected"))[-1] == "rejected"
+        sent = await live[A].centre.store.read(partial(outgoing.message, message_id=one.id))
+        assert sent is not None
+        assert sent.recipients[B][-1].code == "expired"
+    expected = digest([(await row(live[B], one.id)).commitment for one in (handed, waiting)])
+    last = (await leaves(live[B], "expired-by-retention"))[-1]
+    assert (last["peer"], last["code"], last["commitments"]) == (A, "expired", expected)
+    assert await live.take(B, wait=0.2) == []
+    assert (await live[B].handover.acknowledge([handed.id])).unknown == (handed.id,)
+    await purged(live[A], handed.id, waiting.id)
+
+
+async def given(live: Live, message_id: str) -> bool:
+    """Return whether a message is given out now, without acknowledging it."""
+    return message_id in [one.id for one in await live[B].handover.take(10, 0.2)]
+
+
+async def test_what_was_refused_on_arrival_is_purged_too(live: Live) -> None:
+    """A quarantined message goes when its time is up, and is no longer counted as kept for an operator."""
+    stored, _ = await delivered(live, "RET-4", retention_until=None)
+    await live[B].centre.store.write(lambda connection: set_row(connection, stored.id, state="quarantined", purge_at=now_ms()))
+    done = await purged(live[B], stored.id)
+    assert (done.listed[0].state, done.listed[0].why) == ("quarantined", "retention")
+    assert await live[B].centre.store.read(incoming.quarantined) == 0
+
+
+def set_row(connection: Connection, message_id: str, **values: Any) -> None:
+    """Change a received message's row."""
+    connection.execute(sql_update(INBOX_MESSAGE).where(INBOX_MESSAGE.c.id == message_id).values(**values))
+
+
+async def test_what_is_open_stays_sendable_and_goes_once_it_is_closed(live: Live) -> None:
+    """While the recipient is away the origin keeps a message beyond its time; its receipt lets it go."""
+    await live.stop(B)
+    stored, _ = await submit(live, "RET-5")
+    await eventually(lambda: needed(live[A], 1))
+    assert (await purged(live[A])).sent == 0
+    assert await ciphertext(live[A], stored.id)
+    await live.start(B)
+    await live.reaches(A, stored.id, B, "accepted")
+    await purged(live[B], stored.id)
+    await live.reaches(A, stored.id, B, "rejected")
+    await purged(live[A], stored.id)
+
+
+async def needed(node: Node, count: int) -> bool:
+    """Return whether so many messages are due and still needed."""
+    return (await node.retention.purge(dry_run=True)).needed == count
+
+
+async def test_an_envelope_that_lost_a_message_is_never_sent_again(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven days behind its deadline a message goes though nobody answered; a peer that asks gets no forged-looking envelope."""
+    await live.stop(B)
+    stored, _ = await submit(live, "RET-6")
+    await live.reaches(A, stored.id, B, "sent")
+    assert await live.purge(B, LANE) >= 1
+    centre = live[A].centre
+    monkeypatch.setattr(centre, "now", lambda: now_ms() + 9 * DAY_MS)
+    assert (await purged(live[A])).needed == 1
+    monkeypatch.setattr(centre, "now", lambda: now_ms() + 11 * DAY_MS)
+    done = await purged(live[A], stored.id)
+    assert (done.listed[0].state, done.listed[0].why) == ("open", "unanswered")
+    monkeypatch.undo()
+    metrics = centre.metrics
+    asked, resent = metrics.nacks.labels(B, "taken")._value.get(), metrics.resent.labels(B)._value.get()
+    await live.start(B)
+    await eventually(lambda: metrics.nacks.labels(B, "taken")._value.get() > asked)
+    await asyncio.sleep(0.6)  # longer than the loop that sends again needs
+    assert metrics.resent.labels(B)._value.get() == resent
+    assert await live[B].centre.store.read(incoming.samples) == []
+    found = (await row(live[A], stored.id)).row
+    assert await centre.store.read(lambda connection: outgoing.load(connection, found.envelope)) is None
+
+
+async def test_a_hold_keeps_a_message_on_either_side_until_it_is_lifted(live: Live) -> None:
+    """Held, nothing goes; lifted, the next run takes it. The record says who and why."""
+    stored, _ = await delivered(live, "RET-7")
+    for centre in CENTRES:
+        node = live[centre]
+        await shows(node, stored.id)
+        await node.retention.hold(stored.id, "order 17 of the court", "operator")
+        assert (await purged(node)).held == 1
+        assert await ciphertext(node, stored.id)
+        await node.retention.lift(stored.id, "order 17 ended", "operator")
+        await purged(node, stored.id)
+        committed = digest([(await row(node, stored.id)).commitment])
+        for step, why in (("hold-set", "order 17 of the court"), ("hold-lifted", "order 17 ended")):
+            leaf = (await leaves(node, step))[-1]
+            assert (leaf["actor"], leaf["why"], leaf["commitments"]) == ("operator", why, committed)
+
+
+def cancelling(stored: Stored, raw: bytes) -> bytes:
+    """Return the cancel of a message."""
+    reference = {"id": stored.id, "digest": hashlib.sha256(raw).hexdigest(), "relation": "cancels"}
+    return json.dumps({**json.loads((EXAMPLES / "cancel.minimal.json").read_bytes()), "references": [reference]}).encode()
+
+
+async def confirmed(live: Live, cancel: Stored) -> bool:
+    """Return whether B said that nothing is left of what a cancel took back."""
+    return "purged" in await live.states(A, cancel.id, B)
+
+
+async def test_a_recall_that_meets_a_hold_is_carried_out_when_the_hold_ends(live: Live) -> None:
+    """The origin sees it unconfirmed while the hold lasts, and confirmed after; the content leaves every file."""
+    stored, raw = await delivered(live, "RET-8", retention_until=None)
+    secret = await ciphertext(live[B], stored.id)
+    await live[B].retention.hold(stored.id, "order 18", "operator")
+    cancel = await live.submit(A, cancelling(stored, raw))
+    assert [one.id for one in await live.take(B)] == [cancel.id]
+    await live.reaches(A, cancel.id, B, "delivered")
+    assert not await confirmed(live, cancel)
+    assert await ciphertext(live[B], stored.id) == secret
+    await live.stop(B)
+    await live.start(B)
+    assert await ciphertext(live[B], stored.id) == secret
+    await live[B].retention.lift(stored.id, "order 18 ended", "operator")
+    assert await ciphertext(live[B], stored.id) == b""
+    assert traces(live[B], secret) == 0
+    await eventually(lambda: confirmed(live, cancel))
+    last = (await leaves(live[B], "purged"))[-1]
+    assert (last["code"], last["peer"]) == ("recalled", A)
+
+
+async def test_a_recall_of_what_waits_under_hold_withholds_it(live: Live) -> None:
+    """A held message that nobody took is not given out once it is recalled; its content stays until the hold ends."""
+    stored, raw = await submit(live, "RET-9", retention_until=None)
+    await live.reaches(A, stored.id, B, "accepted")
+    await live[B].retention.hold(stored.id, "order 19", "operator")
+    cancel = await live.submit(A, cancelling(stored, raw))
+    await live.reaches(A, stored.id, B, "rejected")
+    assert [one.id for one in await live.take(B)] == [cancel.id]
+    assert await ciphertext(live[B], stored.id)
+    await live[B].retention.lift(stored.id, "order 19 ended", "operator")
+    assert await ciphertext(live[B], stored.id) == b""
+    await eventually(lambda: confirmed(live, cancel))
+
+
+async def test_a_run_that_is_killed_in_the_middle_is_finished_by_the_next(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node ends between two transactions; after the restart the rest goes, and nothing goes twice."""
+    monkeypatch.setattr(retention, "PAGE", 2)
+    ids = [(await delivered(live, f"RET-10-{n}"))[0].id for n in range(5)]
+    secrets = [await ciphertext(live[B], one) for one in ids]
+    await shows(live[B], *ids)
+    before = len(await leaves(live[B], "purged"))
+    committed = asyncio.Event()
+    purge = live[B].retention._purge
+
+    async def then_hang(*given: Any) -> Any:
+        await purge(*given)
+        committed.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(live[B].retention, "_purge", then_hang)
+    task = asyncio.create_task(live[B].retention.purge())
+    await committed.wait()
+    task.cancel()
+    await live.abort(B)
+    await live.start(B)
+    await purged(live[B], *ids[2:])
+    assert sum(traces(live[B], secret) for secret in secrets) == 0
+    assert [leaf["count"] for leaf in (await leaves(live[B], "purged"))[before:]] == [2, 2, 1]
+    await purged(live[A], *ids)
+
+
+async def test_an_origin_that_can_not_be_told_holds_up_nothing(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the origin has left the network its message goes all the same, and the record says that it expired."""
+    stored, _ = await submit(live, "RET-11")
+    await live.reaches(A, stored.id, B, "accepted")
+    directory = live[B].centre.directory
+    monkeypatch.setattr(live[B].centre.judge, "directory", directory.model_copy(update={"members": ()}))
+    await purged(live[B], stored.id)
+    assert (await leaves(live[B], "expired-by-retention"))[-1]["peer"] == A
+
+
+async def test_old_samples_and_keys_are_forgotten(live: Live) -> None:
+    """Samples go after 90 days, idempotency keys after 30; younger ones stay."""
+    store, now = live[B].centre.store, now_ms()
+
+    def write(connection: Connection) -> None:
+        for days in (89, 91):
+            incoming.add_sample(connection, "altered", f"{days} days", b"junk", now - days * DAY_MS)
+        rows = [{"key": f"{n}", "digest": b"", "message": UNKNOWN, "created_at": now - n * DAY_MS} for n in (29, 31, 32)]
+        connection.execute(IDEMPOTENCY.insert(), rows)
+
+    await store.write(write)
+    shown = await live[B].retention.purge(dry_run=True)
+    assert (shown.samples, shown.keys) == (1, 2)
+    done = await live[B].retention.purge()
+    assert (done.samples, done.keys) == (1, 2)
+    kept = await store.read(lambda connection: list(connection.execute(IDEMPOTENCY.select())))
+    assert [one.key for one in kept] == ["29"]
+    assert "91 days" not in [detail for _, detail in await store.read(incoming.samples)]
+    await store.write(lambda connection: connection.execute(SAMPLE.delete()))
