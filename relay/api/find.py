@@ -45,6 +45,7 @@ from relay.store.common import Resting
 from relay.store.found import Query
 from relay.store.hits import Stored
 
+LONGEST = 200
 OPENED_AT_ONCE = 100
 OPENED_AT_ONCE_BYTES = 16 * 1024 * 1024
 
@@ -60,7 +61,6 @@ _MANY = {"identifier"}
 
 router = APIRouter(tags=["messages"])
 
-Identifier = Annotated[str, Field(min_length=1, max_length=200)]
 Name = Annotated[str, Field(max_length=100)]
 
 
@@ -78,7 +78,7 @@ class Filters(BaseModel):
     )
     status: Name | None = Field(default=None, description="actual, exercise or test")
     thread: Id | None = Field(default=None, description="a message's id: finds it and everything that refers to it")
-    identifier: list[Identifier] = Field(
+    identifier: list[str] = Field(
         default=[],
         max_length=16,
         description="container, ship, vehicle, document, case number or any other; spaces, hyphens and case don't count; "
@@ -172,8 +172,8 @@ def _check(request: Request, asked: Filters, *, filtered: bool) -> None:
     repeated = {name for name in request.query_params if name not in _MANY and len(request.query_params.getlist(name)) > 1}
     wrong = [("bad-request", name, "give it once") for name in sorted(repeated)]
     wrong += [("unknown-code", name, f"{value[:50]} is {what}") for name, value, what in _unknown(asked)]
-    if any(not terms.normal(one) for one in asked.identifier):
-        wrong.append(("bad-request", "identifier", "it has neither a letter nor a digit"))
+    if any(not terms.normal(one) or len(one) > LONGEST for one in asked.identifier):
+        wrong.append(("bad-request", "identifier", f"it has neither a letter nor a digit, or more than {LONGEST} characters"))
     if asked.since and asked.until and asked.until <= asked.since:
         wrong.append(("bad-request", "until", "it is not after since"))
     if asked.before is not None and not (_CURSOR if filtered else _ID).fullmatch(asked.before):
