@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +18,7 @@ import pytest
 
 from relay import api
 from relay.api import Api, body
+from relay.codes import LISTS, label_lists
 from relay.errors import Busy, StoreTrouble, catalogue
 from relay.messages import MODELS
 from relay.network import Network, write_network
@@ -446,7 +449,13 @@ SYSTEM = [
     ("POST", "/v1/inbox/ack"),
 ]
 OPERATOR = [("GET", "/v1/messages"), ("GET", "/v1/health")]
-EITHER = [("GET", f"/v1/messages/{UNKNOWN}"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("GET", "/docs")]
+EITHER = [
+    ("GET", "/v1/codes"),
+    ("GET", f"/v1/messages/{UNKNOWN}"),
+    ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
+    ("GET", "/docs"),
+]
 
 
 @pytest.mark.parametrize(("method", "path"), [*SYSTEM, *OPERATOR, *EITHER, ("GET", "/nothing")])
@@ -611,3 +620,108 @@ def test_every_code_of_the_api_is_explained() -> None:
     """The titles of problem documents come from the catalogue."""
     codes = ("not-authenticated", "not-allowed", "unknown-message", "bad-idempotency-key", "body-timeout", "internal-error")
     assert set(codes) <= catalogue().keys()
+
+
+async def explained(ask: Ask, raw: bytes, role: Literal["system", "operator"] = "operator") -> dict[str, Any]:
+    """Ask WEST's node who would get a message."""
+    answer = await ask("WEST", role).post("/v1/policy/explain", content=raw)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def test_policy_says_who_would_get_a_message_and_the_rule_that_decides(ask: Ask, nodes: dict[str, Node]) -> None:
+    """For every centre of the node's directory, and what is explained is what happens; nothing is stored by asking."""
+    before = await newest(nodes["WEST"])
+    for fields, rules in (
+        ({"to": None}, {"WEST": "origin", "EAST": "entitled", "SOUTH": "entitled"}),
+        ({}, {"WEST": "origin", "EAST": "named", "SOUTH": "not-named"}),
+        ({"to": None, "exclude": ["SOUTH"]}, {"WEST": "origin", "EAST": "entitled", "SOUTH": "excluded"}),
+    ):
+        found = await explained(ask, alert(**fields))
+        assert {one["centre"]: one["rule"] for one in found["centres"]} == rules
+        assert (found["kind"], found["refused"], found["note"]) == ("alert", [], None)
+    assert await newest(nodes["WEST"]) == before
+    said = await sent(ask, alert(to=None, exclude=["SOUTH"]))
+    assert said["recipients"] == [one["centre"] for one in found["centres"] if one["gets"]]
+
+
+async def test_policy_tells_why_a_message_would_be_refused(ask: Ask) -> None:
+    """Every reason is told beside the centres; a message that is not valid is a problem as when it is submitted."""
+    found = await explained(ask, alert(to=["SOUTH", "NOBODY"], classification="secret", origin="EAST"), "system")
+    codes = {(one["pointer"], one["code"]) for one in found["refused"]}
+    assert codes == {("/origin", "other-origin"), ("/to/0", "recipient-not-entitled"), ("/to/1", "unknown-recipient")}
+    assert {one["rule"] for one in found["centres"]} == {"origin", "not-named", "clearance"}
+    bad = await ask("WEST").post("/v1/policy/explain", content=alert(tlp="MAUVE", grading=None))
+    assert {one["pointer"] for one in problem(bad, 422, "invalid-message")["errors"]} == {"/tlp", "/grading"}
+
+
+async def test_policy_explains_updates_and_recalls_and_passes_doubts_on(ask: Ask) -> None:
+    """A recall reaches whoever held the message, an update the entitled; what looks doubtful is told as well."""
+    for kind, rule in (("update", "entitled"), ("cancel", "recall")):
+        raw = json.loads((SCHEMAS / "examples" / f"{kind}.minimal.json").read_bytes())
+        found = await explained(ask, json.dumps(raw).encode())
+        assert "everyone who ever held" in found["note"]
+        assert {one["rule"] for one in found["centres"]} == {"origin", rule}
+        assert found["refused"] == []
+    goods = [{**SEIZURE["commodities"][0], "quantity": {"amount": 0.001, "unit": "KGM"}}]
+    doubtful = json.dumps({**SEIZURE, "origin": "WEST", "to": None, "exclude": [], "commodities": goods}).encode()
+    assert "doubtful-quantity" in {one["code"] for one in (await explained(ask, doubtful))["warnings"]}
+
+
+async def test_the_attachments_that_policy_takes_are_those_of_the_settings(ask: Ask, nodes: dict[str, Node]) -> None:
+    """The node's bounds hold where a message is only looked at, too."""
+    centre = nodes["WEST"].centre
+    content = base64.b64encode(b"x" * 2000).decode()
+    kind, digest = next(iter(LISTS["media_types"].codes)), hashlib.sha256(b"x" * 2000).hexdigest()
+    attached = {"media_type": kind, "digest": digest, "content": content}
+    assert not (await explained(ask, alert(attachments=[attached])))["refused"]
+    settings = centre.settings
+    limits = settings.limits.model_copy(update={"attachment_bytes": 1000})
+    centre.settings = settings.model_copy(update={"limits": limits})
+    try:
+        answer = await ask("WEST").post("/v1/policy/explain", content=alert(attachments=[attached]))
+        problem(answer, 413, "attachment-too-large")
+    finally:
+        centre.settings = settings
+
+
+async def test_a_code_list_is_given_in_the_language_that_is_asked_for(ask: Ask) -> None:
+    """Labels in English, French, Spanish or Arabic by `Accept-Language`, and the answer says which."""
+    for accept, language, label in (
+        (None, "en", "Cocaine"),
+        ("fr-CA, en;q=0.5", "fr", "Cocaïne"),
+        ("de, es;q=0.3", "es", "Cocaína"),
+        ("ar", "ar", "الكوكايين"),
+    ):
+        headers = {"Accept-Language": accept} if accept else {}
+        answer = await ask("EAST").get("/v1/codes/crime_types", headers=headers)
+        found = answer.json()
+        assert (answer.headers["content-language"], found["language"]) == (language, language)
+        assert answer.headers["vary"] == "Accept-Language"
+        assert {"code": "drugs.cocaine", "label": label} in found["codes"]
+    hours = (await ask("EAST", "operator").get("/v1/codes/urgencies")).json()
+    assert {one["code"]: one["data"] for one in hours["codes"]} == {"urgent-direct": 8, "urgent-indirect": 72, "normal": 168}
+
+
+async def test_a_caller_that_has_a_list_is_not_given_it_again(ask: Ask) -> None:
+    """The tag of a list differs by list and language; 304 has no body."""
+    french = {"Accept-Language": "fr"}
+    first = await ask("EAST").get("/v1/codes/units", headers=french)
+    again = await ask("EAST").get("/v1/codes/units", headers=french | {"If-None-Match": f'"old", W/{first.headers["etag"]}'})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["etag"] == first.headers["etag"]
+    other = await ask("EAST").get("/v1/codes/units", headers={"If-None-Match": first.headers["etag"]})
+    assert other.status_code == 200
+
+
+async def test_all_lists_are_named_with_their_versions_and_days(ask: Ask) -> None:
+    """Each of them can be had; another name is none."""
+    answer = await ask("EAST").get("/v1/codes")
+    lists = answer.json()["lists"]
+    assert [one["name"] for one in lists] == sorted(label_lists())
+    assert answer.headers["content-language"] == "en"
+    for one in lists:
+        assert one["version"]
+        assert one["codes"] == len((await ask("EAST").get(f"/v1/codes/{one['name']}")).json()["codes"])
+    problem(await ask("EAST").get("/v1/codes/rumours"), 404, "unknown-list")
