@@ -214,7 +214,7 @@ async def test_a_question_back_leaves_the_clock_as_it_is(live: Served) -> None:
 
 
 async def test_a_delay_moves_the_end_on_both_sides_and_the_reminders_with_it(live: Served) -> None:
-    """After a delay the answer is due at its date and reminders count anew; what of the longer clock is over is not told again."""
+    """After a delay the answer is due at its date and reminders count anew; what of the longer clock is over is not told anew."""
     stored, raw = await live.asked()
     await live.age(stored.id, 160)  # 95 % of 168 hours
     for centre in (ASKER, OWNER):
