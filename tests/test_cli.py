@@ -378,3 +378,37 @@ def test_a_client_command_without_a_node_says_how_to_name_one(message: Path) -> 
     assert relay("send", message.with_name("none"), "--url", "http://127.0.0.1:9", "--token-file", message).status == 66
     said = relay("send", message, "--url", "http://127.0.0.1:9", "--token-file", message)
     assert (said.status, "[node-unreachable]" in said.err) == (69, True)
+
+
+def test_policy_explain_says_for_every_centre_whether_it_would_get_a_message(station: Network, message: Path) -> None:
+    """A line a centre with the rule that decides, or JSON; 65 when the message would be refused, or is not valid."""
+    config = station.node_file("AAA")
+    said = relay("policy", "explain", message, "--config", config)
+    assert said.status == 0, said.err
+    assert [line.split()[:3] for line in said.out.splitlines()] == [["AAA", "no", "origin"], ["BBB", "yes", "entitled"]]
+    assert "It is entitled to" in said.out
+    found = json.loads(relay("policy", "explain", message, "--json", "--config", config).out)
+    assert [(one["centre"], one["gets"], one["rule"]) for one in found["centres"]] == [
+        ("AAA", False, "origin"),
+        ("BBB", True, "entitled"),
+    ]
+
+    message.write_text(json.dumps(EXAMPLE | {"exclude": ["BBB"]}))
+    said = relay("policy", "explain", message, "--config", config)
+    assert said.status == 65
+    assert "The message excludes it." in said.out
+    assert "[no-recipients]" in said.err
+
+    message.write_text(json.dumps(EXAMPLE | {"tlp": "MAUVE"}))
+    said = relay("policy", "explain", message, "--config", config)
+    assert (said.status, said.out) == (65, "")
+    assert "/tlp" in said.err
+
+
+def test_policy_explain_of_a_recall_says_whom_it_reaches(station: Network) -> None:
+    """Everyone who ever held the message, whatever the entitlements."""
+    recall = Path(__file__).parent.parent / "schemas" / "examples" / "cancel.minimal.json"
+    said = relay("policy", "explain", recall, "--config", station.node_file("AAA"))
+    assert said.status == 0, said.err
+    assert "everyone who ever held the message" in said.err
+    assert "BBB  yes  recall" in said.out
