@@ -1,9 +1,15 @@
-"""The journal of a centre's own system: what it submitted and what it took, one JSON object a line, written as it happens."""
+"""The journal of a centre's own system: what it submitted and what it took, one JSON object a line, written as it happens.
+
+A message is known by the SHA-256 of its bytes, as its system wrote them, and by who said it: no node gives either, and a message
+that was changed on its way is another. Systems of the demonstration write every message as :func:`spell` does, so that whoever
+took one finds its digest again.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -11,21 +17,29 @@ from typing import Any, TextIO
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The node answered with success: it will reach these recipients."""
+    """The node answered with success: the message will reach these recipients.
 
-    id: str
-    case: str
+    ``updates`` is the digest of the first version of what it updates; ``withdrawn_from`` are the centres that the node will tell
+    to purge that, as this version leaves them out.
+    """
+
+    digest: str
     recipients: tuple[str, ...]
+    updates: str = ""
+    withdrawn_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """The node handed a message over and its acknowledgement was answered with success; ``marks`` say what it was about."""
+    """The node handed a message over and its acknowledgement was answered with success; ``marks`` say what it was about.
 
-    id: str
-    case: str
+    ``cancels`` is the digest of the first version of what a cancel takes back.
+    """
+
+    digest: str
     origin: str
     marks: dict[str, Any]
+    cancels: str = ""
 
 
 class Journal:
@@ -51,3 +65,13 @@ def read(path: Path) -> Iterator[Submitted | Took]:
         for line in file:
             entry = json.loads(line)
             yield kinds[entry.pop("event")](**entry)
+
+
+def spell(message: Mapping[str, Any]) -> bytes:
+    """Return a message as the systems of the demonstration write it."""
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def digest(raw: bytes) -> str:
+    """Return the SHA-256 of a message's bytes, in hex: what a reference to it quotes."""
+    return hashlib.sha256(raw).hexdigest()

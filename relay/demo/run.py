@@ -1,4 +1,4 @@
-"""The course of the demonstration: write a network, start everything, let it work, kill one centre, bring it back, reconcile."""
+"""The course of the demonstration: start a network, let it work, kill one centre, bring it back, tell a story, reconcile."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from relay.demo import traffic
+from relay.demo import story, traffic
 from relay.demo.journal import Journal
 from relay.demo.processes import NodeProcess
 from relay.demo.reconcile import Reconciliation, reconcile
 from relay.demo.show import Row, Show, verdict
+from relay.demo.story import Played
 from relay.demo.system import DemoFailed, System
 from relay.errors import RelayError
 from relay.network import Network, write_network
@@ -53,6 +55,7 @@ class _Stage:
     nodes: dict[str, NodeProcess] = field(default_factory=dict)
     systems: dict[str, System] = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)
+    played: Played | None = None
 
     @property
     def seconds(self) -> float:
@@ -172,12 +175,28 @@ async def _work(stage: _Stage, options: Options) -> None:
         await _kill_and_revive(stage)
         await _until(stage, takers + submitters, lambda: all(task.done() for task in submitters))
         await _until(stage, takers, lambda: stage.taken >= stage.promised)
+        await _tell_story(stage, takers)
+        await _until(stage, takers, lambda: stage.taken >= stage.promised)
         await asyncio.sleep(1)  # a duplicate would come now
     finally:
-        for task in takers + submitters:
-            task.cancel()
-        await asyncio.gather(*takers, *submitters, return_exceptions=True)
+        await _end(takers + submitters)
         stage.show.update(_due(stage), stage.seconds)
+
+
+async def _tell_story(stage: _Stage, takers: list[asyncio.Task[None]]) -> None:
+    """Tell the story while the systems take what comes."""
+    telling = asyncio.create_task(story.play(stage.systems, stage.show.say))
+    try:
+        await _until(stage, [*takers, telling], telling.done)
+        stage.played = await telling
+    finally:
+        await _end([telling])
+
+
+async def _end(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _shares(stage: _Stage, options: Options) -> dict[str, list[traffic.Told]]:
@@ -190,7 +209,7 @@ def _shares(stage: _Stage, options: Options) -> dict[str, list[traffic.Told]]:
     }
 
 
-async def _until(stage: _Stage, tasks: Iterable[asyncio.Task[None]], done: Callable[[], bool]) -> None:
+async def _until(stage: _Stage, tasks: Iterable[asyncio.Task[Any]], done: Callable[[], bool]) -> None:
     """Show progress until a condition holds; a failed task, or nothing moving for a long time, ends the demonstration."""
     last, moved = -1, time.monotonic()
     while not done():
@@ -228,7 +247,12 @@ def _due(stage: _Stage) -> dict[str, Row]:
 
 
 async def _serve(stage: _Stage) -> None:
-    """Leave the network up until interrupted, saying where everything is."""
+    """Tell the story, then leave the network up until interrupted, saying where everything is."""
+    takers = [asyncio.create_task(system.take()) for system in stage.systems.values()]
+    try:
+        await _tell_story(stage, takers)
+    finally:
+        await _end(takers)  # what comes from now on is for whoever uses the network
     for centre in stage.nodes:
         stage.show.say(f"{centre:8} http://{stage.network.listen(centre)}  settings {stage.network.node_file(centre)}")
     stage.show.say("The network is up. Ctrl-C ends it.")
@@ -241,7 +265,7 @@ async def _serve(stage: _Stage) -> None:
 def _tell(stage: _Stage, options: Options, outcome: Reconciliation) -> None:
     stage.show.end()
     if not options.json:
-        Console().print(verdict(outcome, stage.seconds, stage.first))
+        Console().print(verdict(outcome, stage.played, stage.seconds, stage.first))
         return
     figures = {
         "submitted": outcome.submitted,
@@ -253,6 +277,7 @@ def _tell(stage: _Stage, options: Options, outcome: Reconciliation) -> None:
         "seconds": round(stage.seconds, 1),
         "first_delivery_seconds": None if stage.first is None else round(stage.first, 1),
         "killed": VICTIM,
+        "story": asdict(stage.played) if stage.played else None,
     }
     print(json.dumps(figures))
 

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from relay.demo.reconcile import Reconciliation
+from relay.demo.story import Played
 from relay.demo.system import Tally
 
 PAUSE_SECONDS = 2.0
@@ -86,8 +87,8 @@ def _table(rows: Mapping[str, Row], seconds: float) -> Table:
     return table
 
 
-def verdict(outcome: Reconciliation, seconds: float, first: float | None) -> Table:
-    """Return the reconciliation as a table."""
+def verdict(outcome: Reconciliation, played: Played | None, seconds: float, first: float | None) -> Table:
+    """Return the reconciliation and what came of the story as a table."""
     table = Table(show_header=True)
     table.add_column("from what each centre's own system took", no_wrap=True)
     table.add_column("", justify="right", no_wrap=True)
@@ -97,6 +98,9 @@ def verdict(outcome: Reconciliation, seconds: float, first: float | None) -> Tab
     table.add_row("lost", f"{outcome.lost:,}")
     table.add_row("duplicated", f"{outcome.duplicated:,}")
     table.add_row("to someone not entitled", f"{outcome.unentitled:,}")
+    if played is not None:
+        table.add_row("kinds of message in the story", f"{len(played.kinds)}")
+        table.add_row("recall in the story, confirmed by nodes", f"{played.recalled.confirmed} of {played.recalled.of}")
     table.add_row("first message delivered after", "never" if first is None else f"{first:.1f} s")
     table.add_row("seconds in all", f"{seconds:.1f}")
     return table

@@ -2,7 +2,8 @@
 
 It behaves as an integrator's system should: whatever goes wrong with a request, it asks again with the same key, or
 acknowledges the same ids again. A message takes effect when its acknowledgement is answered with success; one handed over after
-that is written down as a second effect, for the reconciliation to find.
+that is written down as a second effect, for the reconciliation to find. A restriction in words (H3) is confirmed with the
+acknowledgement.
 """
 
 from __future__ import annotations
@@ -11,20 +12,20 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
 
-from relay.demo.journal import Journal, Submitted, Took
+from relay.demo.journal import Journal, Submitted, Took, digest, spell
 from relay.demo.traffic import Told
 
 BATCH = 100
 TAKE = 500
 WAIT_SECONDS = 5
 PAUSE_SECONDS = 0.2
-MARKS = ("kind", "crime_types", "countries", "nominal")
+MARKS = ("crime_types", "countries", "nominal")
 
 
 class DemoFailed(Exception):
@@ -33,13 +34,18 @@ class DemoFailed(Exception):
 
 @dataclass(slots=True)
 class Tally:
-    """What a system did so far; ``first_taken`` by the monotonic clock."""
+    """What a system did so far; ``first_taken`` by the monotonic clock.
+
+    ``ids`` are of the messages that it took, ``recalled`` of those that cancels told it to purge.
+    """
 
     submitted: int = 0
     promised: int = 0
     promised_to: Counter[str] = field(default_factory=Counter)
     taken: int = 0
     first_taken: float | None = None
+    ids: set[str] = field(default_factory=set)
+    recalled: set[str] = field(default_factory=set)
 
 
 class System:
@@ -70,12 +76,22 @@ class System:
         for start in range(0, len(told), BATCH):
             part = told[start : start + BATCH]
             for one in (one for one in part if one.urgent):
-                answer = await self._post("/v1/messages", one.raw, one.case)
-                self._promise(one, answer.json())
+                await self.tell(one)
             if rest := [one for one in part if not one.urgent]:
                 answer = await self._post("/v1/messages/batch", b"\n".join(one.raw for one in rest), rest[0].case)
                 for one, line in zip(rest, answer.text.splitlines(), strict=True):
                     self._promise(one, json.loads(line))
+
+    async def tell(self, told: Told) -> dict[str, Any]:
+        """Submit one message; return the node's answer."""
+        answer: dict[str, Any] = (await self._post("/v1/messages", told.raw, told.case)).json()
+        self._promise(told, answer)
+        return answer
+
+    async def state(self, message_id: str) -> dict[str, Any]:
+        """Return what the node says of a message that this system submitted."""
+        state: dict[str, Any] = (await self._request("GET", f"/v1/messages/{message_id}")).json()
+        return state
 
     async def take(self) -> None:
         """Take and acknowledge until cancelled."""
@@ -86,9 +102,12 @@ class System:
 
     async def _acknowledge(self, handed: list[dict[str, Any]]) -> None:
         ids = [one["id"] for one in handed]
-        await self._request("POST", "/v1/inbox/ack", json={"ids": ids})
+        restricted = [one["id"] for one in handed if one["handling"] == "H3"]
+        await self._request("POST", "/v1/inbox/ack", json={"ids": ids, "confirmed": restricted})
         self._journal.write(*(_took(one) for one in handed))
         self.tally.taken += len(handed)
+        self.tally.ids.update(ids)
+        self.tally.recalled.update(reference["id"] for one in handed if (reference := _cancelled(one["message"])))
         if self.tally.first_taken is None:
             self.tally.first_taken = time.monotonic()
 
@@ -112,14 +131,22 @@ class System:
     def _promise(self, told: Told, answer: dict[str, Any]) -> None:
         if "id" not in answer:
             raise DemoFailed(f"{self.centre} refused {told.case}: {answer}")
-        recipients = tuple(answer["recipients"])
-        self._journal.write(Submitted(answer["id"], told.case, recipients))
+        recipients, withdrawn_from = tuple(answer["recipients"]), tuple(answer.get("withdrawn_from", ()))
+        self._journal.write(Submitted(digest(told.raw), recipients, told.updates, withdrawn_from))
         self.tally.submitted += 1
-        self.tally.promised += len(recipients)
-        self.tally.promised_to.update(recipients)
+        self.tally.promised += len(recipients) + len(withdrawn_from)
+        self.tally.promised_to.update(recipients + withdrawn_from)
 
 
 def _took(handed: dict[str, Any]) -> Took:
     message = handed["message"]
-    marks = {mark: message[mark] for mark in MARKS}
-    return Took(handed["id"], message["case_number"], handed["origin"], marks)
+    kind = message["message"]["kind"] if message["kind"] == "update" else message["kind"]
+    marks = {"kind": kind, **{mark: message[mark] for mark in MARKS}}
+    cancelled = _cancelled(message)
+    return Took(digest(spell(message)), handed["origin"], marks, cancelled["digest"] if cancelled else "")
+
+
+def _cancelled(message: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return the reference of a cancel to what it takes back; None for any other message."""
+    references = message["references"] if message["kind"] == "cancel" else ()
+    return next((one for one in references if one["relation"] == "cancels"), None)

@@ -1,7 +1,7 @@
 """Realistic traffic from invented stories in the four crime families of the mission.
 
-Each message is one of the stories with a case number of its own, which is also how the reconciliation recognises it. The same
-seed gives the same messages.
+Each message is one of the stories with a case number of its own, so that no two are the same. The same seed gives the same
+messages.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from relay.demo.journal import spell
 from relay.demo.reconcile import covered
 
 _PRECEDENCES = ("routine", "priority", "immediate", "flash")
@@ -23,11 +24,15 @@ _EXERCISE_SHARE = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A message ready to be submitted; ``case`` is its case number, unique in the run."""
+    """A message ready to be submitted; ``case`` is its case number or another name, unique in the run.
+
+    ``updates`` is the digest of the first version of the message that it updates.
+    """
 
     case: str
     raw: bytes
     urgent: bool
+    updates: str = ""
 
 
 @cache
@@ -50,5 +55,4 @@ def _message(centre: str, number: int, story: dict[str, Any], dice: random.Rando
     precedence = dice.choices(_PRECEDENCES, _WEIGHTS)[0]
     status = "exercise" if dice.random() < _EXERCISE_SHARE else "actual"
     message = {**story, "case_number": case, "precedence": precedence, "status": status}
-    raw = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
-    return Told(case, raw, precedence in ("flash", "immediate"))
+    return Told(case, spell(message), precedence in ("flash", "immediate"))
