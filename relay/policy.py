@@ -273,7 +273,7 @@ def _excluded(member: Member, marked: Marks) -> str:
 
 def _entitled(member: Member, marked: Marks) -> str:
     by = ((crime_type, _covering(member.subscribe, crime_type, marked)) for crime_type in marked.crime_types)
-    granted = (f"{crime_type} by {_shown(entitlement)}" for crime_type, entitlement in by if entitlement)
+    granted = (f"{crime_type} by {_shown(entitlement, crime_type, marked)}" for crime_type, entitlement in by if entitlement)
     named = "the message names it, and it" if marked.to is not None else "it"
     return f"{named} is entitled to {', to '.join(granted)}"
 
@@ -321,13 +321,15 @@ def _lack(held: tuple[Entitlement, ...], marked: Marks) -> str:
     if not (heard := [one for one in near if "*" in one.kinds or marked.kind in one.kinds]):
         kinds = _listed(kind for one in near for kind in one.kinds)
         return f"its entitlements to {missed} in these regions are for the kinds {kinds}, not for {marked.kind}"
-    return f"its entitlement to {_shown(heard[0])} does not cover personal data"
+    return f"its entitlement to {_shown(heard[0], missed, marked)} does not cover personal data"
 
 
-def _shown(entitlement: Entitlement) -> str:
-    """Return an entitlement in words: crime types, regions, and the kinds if it names them."""
+def _shown(entitlement: Entitlement, crime_type: str, marked: Marks) -> str:
+    """Return what of an entitlement covers a crime type: its codes and regions that do, and the kinds if it names them."""
+    held = _listed(one for one in entitlement.crime_types if codes.covers_crime_type(one, crime_type))
+    regions = _listed(one for one in entitlement.regions if any(codes.region_covers(one, leaf) for leaf in marked.regions))
     kinds = "" if "*" in entitlement.kinds else f" of the kinds {_listed(entitlement.kinds)}"
-    return f"{_listed(entitlement.crime_types)} in {_listed(entitlement.regions)}{kinds}"
+    return f"{held} in {regions}{kinds}"
 
 
 def _listed(names: Iterable[str]) -> str:
