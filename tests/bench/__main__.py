@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from tests.bench import latency, report, throughput
+from tests.bench import latency, report, sections, throughput
+from tests.bench.sections import PAGE
 from tests.bench.stage import stage
-
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "performance.md"
 
 
 def main() -> None:
@@ -24,7 +22,8 @@ def main() -> None:
         waits = latency.run(at, given.rounds)
         print("\n".join(latency.table(waits)), flush=True)
     if given.write:
-        PAGE.write_text(report.page(rates, waits, rabbit, given.rounds), encoding="utf-8")
+        others = sections.kept(PAGE.read_text(encoding="utf-8"))
+        PAGE.write_text(report.page(rates, waits, rabbit, given.rounds) + others, encoding="utf-8")
 
 
 if __name__ == "__main__":
