@@ -6,8 +6,9 @@ everyone who was ever sent any version: a cancel all of them; an update those wh
 cancel by the node itself (*withdrawal*), whose marks are those of the message that they hold.
 
 A *release* passes another centre's message on. TLP decides whether that may be done at all, handling code H2 whether the
-originator must be asked first: with a request that refers to the message (relation ``releases``) and asks, for each centre,
-:func:`release_question`; a full reply permits it. When the message is taken back later, :meth:`Versions.pass_on` takes back the
+originator must be asked first: with a request to it that refers to the message (relation ``releases``) and asks, for each centre,
+:func:`release_question`; a full reply permits it, until a refusal of the same question follows. A release is guarded no less
+than what it passes on, in every version. When the message is taken back later, :meth:`Versions.pass_on` takes back the
 release.
 
 Errors raised: ``Refused`` with ``unknown-reference``, ``not-the-origin``, ``not-first-version``, ``digest-mismatch``,
@@ -22,19 +23,21 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from relay import messages, seal
+from relay import codes, messages, seal
 from relay.centre import Centre
 from relay.clock import from_ms
 from relay.directory import Member
 from relay.envelope import is_of, parse
 from relay.errors import Problem, Refused, Rejected, RelayError
 from relay.keeping import Recall, recall
-from relay.messages import Cancel, Message, Request, Update
+from relay.messages import Cancel, Message, Reference, Reply, Request, Update
 from relay.policy import marks, release_rule
 from relay.store import Connection, outgoing, threads
 from relay.store.common import Resting
 from relay.store.threads import RELEASED, Received, Thread
 
+# Handling codes that guard a release as closely as its source: H1 to H3 are all flagged, H2 and H3 each mean more.
+_AS_CLOSE = {"H0": codes.HANDLING_CODES, "H1": ("H1", "H2", "H3"), "H2": ("H2",), "H3": ("H3",)}
 _NARROWED = "A new version has a narrower distribution."
 _PASSED_ON = "The message that this one released was taken back by its origin."
 
@@ -86,11 +89,7 @@ class Versions:
 
     async def plan(self, message: Message) -> Plan:
         """Return what follows from a message's references; raise ``Refused`` when they don't allow it."""
-        if (found := recall(message)) is not None:
-            return await self._centre.store.read(lambda connection: self._plan_recall(connection, message, found))
-        if isinstance(message, Request):  # it may ask to release; asking is free
-            return NOTHING
-        return await self._centre.store.read(lambda connection: self._plan_release(connection, message))
+        return await self._centre.store.read(lambda connection: self._plan(connection, message))
 
     async def pass_on(self) -> list[bytes]:
         """Return the cancels by which this centre takes back what it released of messages that were taken back from it."""
@@ -102,11 +101,21 @@ class Versions:
 
         return await self._centre.store.read(compose)
 
+    def _plan(self, connection: Connection, message: Message) -> Plan:
+        if (found := recall(message)) is None:
+            return Plan(refers=self._releases(connection, message))
+        if any(one.relation == "releases" for one in message.references):
+            sentence = "An update or cancel releases nothing itself: send the release as a message of its own."
+            raise _refusal("contradiction", "/references", sentence)
+        return self._plan_recall(connection, message, found)
+
     def _plan_recall(self, connection: Connection, message: Message, found: Recall) -> Plan:
         thread = self._thread(connection, found)
         first = self._first(thread)
         if first is not None:
             self._check_first(message, first, found)
+            if isinstance(message, Update):  # a new version of a release is a release of the same, to whoever gets it
+                self._releases(connection, message, messages.read(first).references)
         if isinstance(message, Cancel):
             return self._plan_cancel(thread)
         return self._plan_update(message, thread)
@@ -188,9 +197,16 @@ class Versions:
         }
         return json.dumps(body, separators=(",", ":")).encode()
 
-    def _plan_release(self, connection: Connection, message: Message) -> Plan:
+    def _releases(
+        self, connection: Connection, message: Message, references: tuple[Reference, ...] | None = None
+    ) -> tuple[tuple[str, str], ...]:
+        """Return whose threads a message passes on, by its references or those given; raise ``Refused`` when it may not.
+
+        Asking the origin of a message whether it may be released is free.
+        """
+        inner = message.message if isinstance(message, Update) else message
         refers: list[tuple[str, str]] = []
-        for index, one in enumerate(message.references):
+        for index, one in enumerate(message.references if references is None else references):
             if one.relation == "releases":
                 found = threads.received(connection, one.id)
                 place = f"/references/{index}"
@@ -198,8 +214,9 @@ class Versions:
                     raise _refusal(
                         "unknown-reference", place, f"This centre was given no message {one.id} that it could release."
                     )
-                refers.append((RELEASED, self._check_release(connection, message, found, one.digest, place)))
-        return Plan(refers=tuple(refers))
+                if not (isinstance(inner, Request) and message.to == (found.origin,)):
+                    refers.append((RELEASED, self._check_release(connection, message, found, one.digest, place)))
+        return tuple(refers)
 
     def _check_release(self, connection: Connection, message: Message, found: Received, digest: str, place: str) -> str:
         """Raise ``Refused`` unless a received message may be passed on by this one; return the first version of its thread."""
@@ -213,6 +230,9 @@ class Versions:
         if rule == "forbidden":
             sentence = f"Message {found.id} is marked TLP:{source.tlp}: it goes to no other centre."
             raise _refusal("release-forbidden", place, sentence)
+        if (mark := _loosened(source, message)) is not None:
+            sentence = f"Message {found.id} is guarded more closely: its {mark} must hold for its release, too."
+            raise _refusal("contradiction", f"/{mark}", sentence)
         if rule == "permission":
             self._check_permitted(connection, message, found)
         return _first_of(source, found.id)
@@ -234,19 +254,22 @@ class Versions:
         permitted: set[str] = set()
         for question in threads.questions(connection, me, found.id):
             request = self._sent(connection, question)
-            if isinstance(request, Request) and self._granted(connection, question, found.origin):
+            if isinstance(request, Request) and self._granted(connection, question, request, found.origin):
                 permitted |= {
                     centre for centre in self._centre.directory.active if release_question(found.id, centre) in request.asked
                 }
         return permitted
 
-    def _granted(self, connection: Connection, question: str, origin: str) -> bool:
-        for answer in threads.answers(connection, question, origin):
+    def _granted(self, connection: Connection, question: str, request: Request, origin: str) -> bool:
+        """Return whether the last decision on a question is a full reply; exercise never permits what is actual."""
+        granted = False
+        for answer in threads.answers(connection, question, origin):  # the oldest first
             found = threads.received(connection, answer)
             raw = None if found is None or found.purged else self._content(found.resting, found.position)
-            if raw is not None and getattr(messages.read(raw), "outcome", None) == "full":
-                return True
-        return False
+            reply = None if raw is None else messages.read(raw)
+            if isinstance(reply, Reply) and reply.status == request.status and reply.outcome in ("full", "refusal"):
+                granted = reply.outcome == "full"
+        return granted
 
     def _sent(self, connection: Connection, message: str) -> Message | None:
         found = outgoing.message(connection, message)
@@ -255,6 +278,19 @@ class Versions:
 
     def _content(self, rest: Resting, position: int) -> bytes | None:
         return content(self._centre, rest, position)
+
+
+def _loosened(source: Message, release: Message) -> str | None:
+    """Return the mark by which a release would be guarded less closely than the message that it passes on, or None."""
+    holds = {
+        "status": release.status == source.status,
+        "tlp": codes.TLP.index(release.tlp) <= codes.TLP.index(source.tlp),
+        "handling": release.handling in _AS_CLOSE[source.handling],
+        "handling_text": source.handling != "H3" or release.handling_text == source.handling_text,
+        "classification": codes.clearance_covers(release.classification, source.classification),
+        "exclude": set(source.exclude) <= set(release.exclude),
+    }
+    return next((mark for mark, kept in holds.items() if not kept), None)
 
 
 def _first_of(source: Message, message: str) -> str:

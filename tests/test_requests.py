@@ -18,18 +18,21 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 
 from relay.api import Api
+from relay.errors import Refused
 from relay.messages import parse
 from relay.node import open_node
 from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
 from relay.requests import due
 from relay.settings import load
-from relay.store import Connection, clocks, record
+from relay.store import Connection, clocks, outgoing, record
 from relay.store.clocks import STEPS, Clock, Step
 from relay.store.tables import CLOCK, INBOX_MESSAGE
+from relay.versions import content
 from tests.live import EXAMPLES, Live, eventually, message, private_network
 
-ASKER, OWNER, THIRD = CENTRES = ("ASKER", "OWNER", "THIRD")
+ASKER, OWNER, THIRD, FOURTH = ("ASKER", "OWNER", "THIRD", "FOURTH")
+CENTRES = (ASKER, OWNER, THIRD)
 HOUR = 3_600_000
 START = 1_790_000_000_000
 
@@ -131,6 +134,15 @@ class Served(Live):
         await self.reaches(origin, answered.id, ASKER, "accepted")
         return answered
 
+    async def sent(self, centre: str, message_id: str) -> bytes:
+        """Return the bytes of a message that a centre sent."""
+        here = self[centre].centre
+        found = await here.store.read(lambda connection: outgoing.message(connection, message_id))
+        assert found is not None
+        raw = content(here, found.resting, found.position)
+        assert raw is not None
+        return raw
+
     async def age(self, request: str, hours: float) -> None:
         """Let time pass for a request on both sides: its clocks began and end so much earlier."""
         by = int(hours * HOUR)
@@ -149,8 +161,10 @@ class Served(Live):
 
 @pytest.fixture(scope="module")
 async def live(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    """Run three centres on a virtual host of their own."""
-    nodes = Served(private_network(tmp_path_factory.mktemp("requests") / "network", broker, "requests", CENTRES), broker)
+    """Run three centres of a network of four on a virtual host of their own."""
+    nodes = Served(
+        private_network(tmp_path_factory.mktemp("requests") / "network", broker, "requests", (*CENTRES, FOURTH)), broker
+    )
     await nodes.start(*CENTRES)
     yield nodes
     await nodes.close()
@@ -366,11 +380,16 @@ async def took(live: Served, centre: str, message_id: str) -> bool:
     return message_id in [one.id for one in await live.take(centre, 1)]
 
 
-async def release(live: Served, stored: Stored, raw: bytes) -> object:
-    """Try to release a message of the owner to the third centre; return what becomes of it."""
+def onward(stored: Stored, raw: bytes, **fields: Any) -> bytes:
+    """Return the release of a message of the owner to the third centre."""
     reference = {"id": stored.id, "digest": hashlib.sha256(raw).hexdigest(), "relation": "releases"}
-    onward = message(to=[THIRD], tlp="GREEN", handling="H2", references=[reference])
-    return (await live[ASKER].outbox.submit([Submission(onward, parse(onward))]))[0]
+    return message(**{"to": [THIRD], "tlp": "GREEN", "handling": "H2", "references": [reference], **fields})
+
+
+async def release(live: Served, stored: Stored, raw: bytes, **fields: Any) -> object:
+    """Try to release a message of the owner to the third centre; return what becomes of it."""
+    release = onward(stored, raw, **fields)
+    return (await live[ASKER].outbox.submit([Submission(release, parse(release))]))[0]
 
 
 async def test_a_message_marked_h2_is_released_when_its_origin_permits_it(live: Served) -> None:
@@ -425,6 +444,66 @@ async def test_a_release_that_its_origin_denies_stays_refused(live: Served) -> N
     assert getattr(await release(live, stored, raw), "code", None) == "release-needs-permission"
     again = await live.ask(OWNER, "POST", f"/v1/requests/{question}/answer", {"outcome": "full", "text": "Well, yes."})
     assert (again.status_code, again.json()["code"]) == (409, "request-stopped")
+
+
+LOOSER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "/tlp": ({}, {"tlp": "CLEAR"}),
+    "/handling": ({"handling": "H1"}, {"handling": "H0"}),
+    "/handling_text": (
+        {"handling": "H3", "handling_text": "Not in court."},
+        {"handling": "H3", "handling_text": "As you like."},
+    ),
+    "/classification": ({"classification": "restricted"}, {"classification": "unclassified"}),
+    "/exclude": ({"exclude": ["BE"]}, {}),
+    "/status": ({"status": "exercise"}, {}),
+}
+
+
+@pytest.mark.parametrize("mark", LOOSER)
+async def test_a_release_is_guarded_no_less_than_what_it_passes_on(live: Served, mark: str) -> None:
+    """A wider TLP mark, a lost handling code or its words, a lower classification, a forgotten exclusion, another status."""
+    marked, loosened = LOOSER[mark]
+    stored, raw = await owned(live, **marked)
+    refused = await release(live, stored, raw, **{"handling": "H0", **loosened})
+    assert isinstance(refused, Refused)
+    assert [(one.pointer, one.code) for one in refused.problems] == [(mark, "contradiction")]
+    kept = await release(live, stored, raw, **{"handling": "H0", **marked})
+    assert isinstance(kept, Stored), kept
+
+
+async def test_a_permission_holds_for_its_centres_in_every_version_until_it_is_refused(live: Served) -> None:
+    """A new version of a release to a further centre, a release in an update, and one after a refusal are all refused."""
+    stored, raw = await owned(live, handling="H2", case_number="REQ-VERSIONS-1")
+    body = {"to": [THIRD], "reason": "It may help."}
+    question = (await live.ask(ASKER, "POST", f"/v1/messages/{stored.id}/ask-release", body)).json()["id"]
+    await eventually(lambda: took(live, OWNER, question))
+    answered = await live.ask(OWNER, "POST", f"/v1/requests/{question}/answer", {"outcome": "full", "text": "Yes."})
+    await eventually(lambda: took(live, ASKER, answered.json()["id"]))
+    released = await release(live, stored, raw)
+    assert isinstance(released, Stored), released
+    first = onward(stored, raw)
+
+    def newer(**fields: Any) -> bytes:
+        inner = {**json.loads(message(to=[THIRD], tlp="GREEN", handling="H2")), **fields}
+        outer = json.loads((EXAMPLES / "update.minimal.json").read_bytes())
+        outer |= {key: inner[key] for key in ("crime_types", "countries", "tlp", "purpose", "nominal", "handling", "to")}
+        outer["references"] = [{"id": released.id, "digest": hashlib.sha256(first).hexdigest(), "relation": "updates"}]
+        return json.dumps({**outer, "message": inner}).encode()
+
+    async def submitted(raw: bytes) -> object:
+        return (await live[ASKER].outbox.submit([Submission(raw, parse(raw))]))[0]
+
+    for fields, code in (({"to": [THIRD, FOURTH]}, "release-needs-permission"), ({"handling": "H0"}, "contradiction")):
+        assert getattr(await submitted(newer(**fields)), "code", None) == code
+    within = json.loads(newer())
+    within["references"].append({"id": stored.id, "digest": hashlib.sha256(raw).hexdigest(), "relation": "releases"})
+    assert getattr(await submitted(json.dumps(within).encode()), "code", None) == "contradiction"
+    assert isinstance(await submitted(newer()), Stored)
+
+    asked = await live.sent(ASKER, question)
+    refusal = await live.reply(OWNER, Stored(question, ()), asked, "refusal", ground="investigation")
+    await eventually(lambda: took(live, ASKER, refusal.id))
+    assert getattr(await release(live, stored, raw), "code", None) == "release-needs-permission"
 
 
 UNKNOWN = "00000000-0000-7000-8000-000000000000"
