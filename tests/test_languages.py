@@ -10,12 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from relay import cli, codes, messages
 from relay.api.language import preferred
 from relay.errors import Refused
+from relay.network import write_network
 from relay.settings import load
+from tests.test_cli import end, start, until
 
 EXAMPLES = Path(__file__).parent.parent / "schemas" / "examples"
 ARABIC_DRUGS = "الاتجار بالمخدرات"
@@ -150,6 +153,28 @@ def test_a_file_is_validated_under_a_centres_own_lists_and_limits(own: Path, tmp
     refused = process("schema", "validate", with_attachment, "--config", own)
     assert refused.returncode == 65
     assert "attachment-too-large" in refused.stderr
+
+
+def test_a_node_takes_its_own_lists_when_it_starts(own: Path, tmp_path: Path) -> None:
+    """What it gives, what it validates by, and what it refuses is its own list, in a process as an operator runs it."""
+    network = write_network(tmp_path / "net", ("AAA", "BBB"))
+    file = network.node_file("AAA")
+    file.write_text(f'{file.read_text()}\n[codes]\nfolder = "{own.parent / "lists"}"\n')
+    message = tmp_path / "alert.json"
+    message.write_text(json.dumps(json.loads((EXAMPLES / "alert.minimal.json").read_bytes()) | {"threat": "drone"}))
+    settings = load(file)
+    node = start("node", "run", "--config", file)
+    try:
+        until(lambda: "ok    node" in relay("check", "--config", file)[1])
+        assert relay("policy", "explain", message, "--config", file)[0] == 0
+        headers = {"Authorization": f"Bearer {network.token('AAA', 'system')}", "Accept-Language": "fr"}
+        answer = httpx2.get(f"http://{settings.api.listen}/v1/codes/threats", headers=headers, trust_env=False)
+        assert answer.json()["codes"] == [{"code": "drone", "label": "un drone"}]
+        assert answer.json()["version"] == "2025-9"
+        message.write_bytes((EXAMPLES / "alert.minimal.json").read_bytes())
+        assert relay("policy", "explain", message, "--config", file)[0] == 65
+    finally:
+        assert end(node).status == 0
 
 
 def test_a_folder_of_lists_that_is_not_there_ends_the_command(own: Path) -> None:
