@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import io
 import json
 import re
 import shlex
-from collections.abc import AsyncIterator, Iterator
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ import httpx2
 import pytest
 from sqlalchemy import update as sql_update
 
-from relay import cli, messages, retention
+from relay import messages, retention
 from relay.api import Api
 from relay.audit import digest
 from relay.clock import iso, now_ms
-from relay.envelope import commitments, parse
+from relay.directory import Directory
+from relay.envelope import parse
 from relay.keeping import DAY_MS
 from relay.node import Node
 from relay.outbox import Stored, Submission
@@ -368,9 +370,10 @@ async def test_an_origin_that_can_not_be_told_holds_up_nothing(live: Live, monke
     """When the origin has left the network its message goes all the same, and the record says that it expired."""
     stored, _ = await submit(live, "RET-11")
     await live.reaches(A, stored.id, B, "accepted")
-    directory = live[B].centre.directory
-    monkeypatch.setattr(live[B].centre.judge, "directory", directory.model_copy(update={"members": ()}))
+    left = Directory.model_validate({**live[B].centre.directory.model_dump(), "members": ()})
+    monkeypatch.setattr(live[B].centre.judge, "directory", left)
     await purged(live[B], stored.id)
+    assert "rejected" not in await live.states(A, stored.id, B)
     assert (await leaves(live[B], "expired-by-retention"))[-1]["peer"] == A
 
 
@@ -393,3 +396,119 @@ async def test_old_samples_and_keys_are_forgotten(live: Live) -> None:
     assert [one.key for one in kept] == ["29"]
     assert "91 days" not in [detail for _, detail in await store.read(incoming.samples)]
     await store.write(lambda connection: connection.execute(SAMPLE.delete()))
+
+
+async def test_the_node_purges_by_itself(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody asks: soon after the start, and then regularly, what is due goes."""
+    monkeypatch.setenv("RELAY_RETENTION__EVERY_SECONDS", "0.2")
+    await live.stop(B)
+    await live.start(B)
+    runs = live[B].centre.metrics.retention_run
+    stored, _ = await delivered(live, "RET-12")
+    await eventually(lambda: is_purged(live[B], stored.id))
+    last = runs._value.get()
+    await eventually(lambda: runs._value.get() > last)
+    monkeypatch.undo()
+    await live.stop(B)
+    await live.start(B)
+    await purged(live[A], stored.id)
+
+
+async def is_purged(node: Node, message_id: str) -> bool:
+    """Return whether a message was purged."""
+    return (await row(node, message_id)).row.purged_at is not None
+
+
+async def test_the_operator_holds_lifts_lists_and_purges_over_http(live: Live, api: httpx2.AsyncClient) -> None:
+    """Each route does what it says; what a dry run lists is what a run lists."""
+    stored, _ = await delivered(live, "RET-13")
+    await shows(live[B], stored.id)
+    made = await api.post("/v1/retention/holds", json={"id": stored.id, "reason": "order 20"})
+    assert made.status_code == 201, made.text
+    assert {**made.json(), "at": ""} == {"id": stored.id, "reason": "order 20", "actor": "operator", "at": ""}
+    assert (await api.get("/v1/retention/holds")).json() == {"holds": [made.json()]}
+    shown = (await api.post("/v1/retention/run", json={"dry_run": True})).json()
+    assert (shown["held"], shown["messages"]) == (1, [])
+    lifted = await api.delete(f"/v1/retention/holds/{stored.id}", params={"reason": "ended"})
+    assert lifted.status_code == 204, lifted.text
+    assert (await api.get("/v1/retention/holds")).json() == {"holds": []}
+    shown = (await api.post("/v1/retention/run", json={"dry_run": True})).json()
+    assert [(one["id"], one["side"], one["state"], one["why"]) for one in shown["messages"]] == [
+        (stored.id, "received", "delivered", "retention")
+    ]
+    done = (await api.post("/v1/retention/run", json={"dry_run": False})).json()
+    assert done == {**shown, "dry_run": False}
+    assert (await leaves(live[B], "purged"))[-1]["actor"] == "operator"
+    late = await api.post("/v1/retention/holds", json={"id": stored.id, "reason": "order 21"})
+    assert (late.status_code, late.json()["code"]) == (409, "already-purged")
+    await purged(live[A], stored.id)
+
+
+async def test_what_can_not_be_done_is_refused_with_a_code(live: Live, api: httpx2.AsyncClient) -> None:
+    """Unknown ids, a second hold, a hold that is not there, bodies that say nothing, and the wrong role."""
+    stored, _ = await delivered(live, "RET-14", retention_until=None)
+    asked = {"id": stored.id, "reason": "order 22"}
+    assert (await api.post("/v1/retention/holds", json=asked)).status_code == 201
+    refusals = [
+        (await api.post("/v1/retention/holds", json=asked), 409, "already-held"),
+        (await api.post("/v1/retention/holds", json={**asked, "id": UNKNOWN}), 404, "not-kept-here"),
+        (await api.delete(f"/v1/retention/holds/{UNKNOWN}", params={"reason": "x"}), 404, "no-hold"),
+        (await api.delete(f"/v1/retention/holds/{stored.id}"), 422, "bad-request"),
+        (await api.post("/v1/retention/holds", json={"id": stored.id}), 422, "bad-request"),
+        (await api.post("/v1/retention/holds", json={**asked, "reason": ""}), 422, "bad-request"),
+        (await api.post("/v1/retention/run", content=b""), 422, "bad-request"),
+        (await api.post("/v1/retention/run", json={"dry_run": True, "more": 1}), 422, "bad-request"),
+    ]
+    system = {"Authorization": f"Bearer {live.network.token(B, 'system')}"}
+    refusals += [
+        (await api.post("/v1/retention/run", json={"dry_run": False}, headers=system), 403, "not-allowed"),
+        (await api.get("/v1/retention/holds", headers=system), 403, "not-allowed"),
+        (await api.post("/v1/retention/holds", json=asked, headers=system), 403, "not-allowed"),
+        (await api.delete(f"/v1/retention/holds/{stored.id}", params={"reason": "x"}, headers=system), 403, "not-allowed"),
+    ]
+    for answer, status, code in refusals:
+        assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    assert (await api.delete(f"/v1/retention/holds/{stored.id}", params={"reason": "ended"})).status_code == 204
+
+
+async def test_a_purged_message_still_shows_its_states_over_http(live: Live, api: httpx2.AsyncClient) -> None:
+    """The sender's system and operator see what became of it, though the content is gone."""
+    raw = message(to=[A], case_number="RET-15", retention_until=until())
+    stored = await live.submit(B, raw)
+    assert [one.id for one in await live.take(A)] == [stored.id]
+    await live.reaches(B, stored.id, A, "delivered")
+    await purged(live[B], stored.id)
+    shown = await api.get(f"/v1/messages/{stored.id}")
+    assert shown.status_code == 200, shown.text
+    assert [step["state"] for step in shown.json()["recipients"][0]["history"]] == ["queued", "sent", "accepted", "delivered"]
+    assert stored.id in [one["id"] for one in (await api.get("/v1/messages")).json()["messages"]]
+    await purged(live[A], stored.id)
+
+
+async def relay(command: str, config: Path) -> str:
+    """Run a command of the page against a node; return what it wrote."""
+    words = shlex.split(re.sub(r"--config \S+", f"--config {config}", command))
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", *words, stdout=PIPE, stderr=PIPE)
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+async def test_the_commands_of_the_page_work_in_their_order(live: Live, api: httpx2.AsyncClient) -> None:
+    """The how-to's dry run, run, hold, list and lift, typed as they stand."""
+    del api  # it serves while the commands run
+    due, _ = await delivered(live, "RET-16")
+    kept, _ = await delivered(live, "RET-17", retention_until=None)
+    await shows(live[B], due.id)
+    text = HOWTO.read_text(encoding="utf-8")
+    typed = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
+    config = live.network.node_file(B)
+    said = [await relay(command.replace(" ID ", f" {kept.id} "), config) for command in typed]
+    assert [command.split()[2] for command in typed] == ["run", "run", "hold", "list", "lift"]
+    assert said[0] == said[1]
+    assert said[0].split()[:2] == [due.id, "received"]
+    assert said[3].startswith(kept.id)
+    assert "order 17/2026" in said[3]
+    assert await is_purged(live[B], due.id)
+    assert await relay("relay retention list --json --config x", config) == '{"holds":[]}\n'
+    await purged(live[A], due.id)
