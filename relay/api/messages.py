@@ -29,6 +29,7 @@ from relay.centre import Centre
 from relay.clock import iso
 from relay.errors import NotFound, Refused, RelayError
 from relay.outbox import Outcome, Stored, Submission
+from relay.settings import LimitSettings
 from relay.store import Connection, outgoing, threads
 from relay.store.outgoing import Sent, Step
 from relay.store.threads import Thread
@@ -64,11 +65,11 @@ async def submit(request: Request) -> Response:
     Role `system`.
     """
     here_ = here(request)
-    limit = here_.centre.settings.limits.message_bytes
+    limits = here_.centre.settings.limits
     key = idempotency_key(request)
-    raw = await read_body(request, limit)
+    raw = await read_body(request, limits.message_bytes)
     _refuse_when_full(here_)
-    parse = partial(messages.parse, raw, limit=limit)
+    parse = partial(messages.parse, raw, limit=limits.message_bytes, limits=limits.attachments)
     message = await here_.centre.work(parse) if len(raw) > LARGE_BYTES else parse()
     outcomes = await here_.node.outbox.submit([Submission(raw, message, _joined(role(request), key))])
     outcome = outcomes[0]
@@ -146,11 +147,11 @@ def _lines(raw: bytes, most: int) -> list[Line]:
 
 async def _judge(here_: Here, lines: Sequence[Line], key: str | None) -> list[Judged]:
     """Validate lines, some at a time, letting others have their turn in between."""
-    limit = here_.centre.settings.limits.message_bytes
+    limits = here_.centre.settings.limits
     judged: list[Judged] = []
     listed = 0
     for some in _slices(lines):
-        validate = partial(_validate, some, limit, key, LISTED_PROBLEMS - listed)
+        validate = partial(_validate, some, limits, key, LISTED_PROBLEMS - listed)
         fresh, count = await here_.centre.work(validate) if len(some[0][1]) > LARGE_BYTES else validate()
         judged += fresh
         listed += count
@@ -172,13 +173,14 @@ def _slices(lines: Sequence[Line]) -> Iterator[list[Line]]:
         yield run
 
 
-def _validate(lines: Sequence[Line], limit: int, key: str | None, room: int) -> tuple[list[Judged], int]:
+def _validate(lines: Sequence[Line], limits: LimitSettings, key: str | None, room: int) -> tuple[list[Judged], int]:
     """Return what becomes of lines, and how many problems they list, so that an answer's size is bounded."""
+    attachments = limits.attachments
     judged: list[Judged] = []
     listed = 0
     for n, line in lines:
         try:
-            message = messages.parse(line, limit=limit)
+            message = messages.parse(line, limit=limits.message_bytes, limits=attachments)
         except Refused as refusal:
             shortened = Refused(refusal.code, refusal.detail, refusal.problems[: max(room - listed, 1)])
             listed += len(shortened.problems)

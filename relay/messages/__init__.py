@@ -26,7 +26,7 @@ from relay import codes
 from relay.errors import Problem
 from relay.messages import attachments, rules, translations
 from relay.messages.alert import Alert
-from relay.messages.attachments import LIMITS, Limits
+from relay.messages.attachments import LIMITS, MOST, Limits
 from relay.messages.base import Reference
 from relay.messages.cancel import Cancel
 from relay.messages.controlled_delivery import ControlledDelivery
@@ -93,8 +93,11 @@ def parse(raw: bytes, *, limit: int = MAX_BYTES, limits: Limits = LIMITS) -> Mes
     return _validated(raw, read_document(raw, limit), limits)
 
 
-def read(raw: bytes, *, limit: int = MAX_BYTES, limits: Limits = LIMITS) -> Message:
-    """Return a message a peer sent; fields that a newer minor version added are tolerated, not read."""
+def read(raw: bytes, *, limit: int = MAX_BYTES, limits: Limits = MOST) -> Message:
+    """Return a message a peer sent; fields that a newer minor version added are tolerated, not read.
+
+    Attachments are bounded by what any node of the network may be set to send, not by what this one sends.
+    """
     document = read_document(raw, limit)
     inner = document.get("message") if document.get("kind") == "update" else None  # elsewhere it is a field like any unknown one
     if _is_newer(document) or _is_newer(inner):

@@ -37,6 +37,7 @@ class Limits:
 
 
 LIMITS = Limits()
+MOST = Limits(MAX_ATTACHMENTS_BYTES, MAX_ATTACHMENTS_BYTES)
 
 
 class Attachment(Part):

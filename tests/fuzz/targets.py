@@ -23,6 +23,7 @@ from relay.api import messages as api_messages
 from relay.directory import Directory, Root, Signatures, digest, read_directory, read_root, sign
 from relay.envelope import Envelope
 from relay.errors import EnvelopeError, Misconfigured, NotAuthentic, Refused, Rejected
+from relay.settings import LimitSettings
 from tests.fuzz import corpus
 from tests.fuzz.byte_edits import bytes_of
 from tests.fuzz.json_edits import any_of, json_of
@@ -192,7 +193,7 @@ def batch(raw: bytes) -> None:
     """Take a batch of lines, and tell what is wrong with each."""
     lines = api_messages._lines(raw, BATCH_LINES)
     for some in api_messages._slices(lines):
-        judged, _ = api_messages._validate(some, messages.MAX_BYTES, None, 100)
+        judged, _ = api_messages._validate(some, LimitSettings(), None, 100)
         refused = [one for one in judged if isinstance(one, Refused)]
         json.dumps([problems.document(one) for one in refused])
         if refused:
