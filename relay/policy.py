@@ -91,16 +91,20 @@ class Explained:
 
 def marks(message: Message) -> Marks:
     """Return the marks of a message that policy looks at; an update is of the kind of the message inside."""
-    inner = message.message if isinstance(message, Update) else message
+    kind = message.kind
+    reads: tuple[tuple[str, str], ...] = ((kind, message.version),)
+    if isinstance(message, Update):
+        kind = message.message.kind
+        reads += ((kind, message.message.version),)
     return Marks(
-        inner.kind,
+        kind,
         message.crime_types,
         message.regions,
         message.nominal,
         message.classification,
         message.to,
         message.exclude,
-        _reads(message.kind, message.version, inner.kind, inner.version),
+        reads,
     )
 
 
@@ -243,12 +247,6 @@ def _covers(held: tuple[Entitlement, ...], marked: Marks) -> bool:
 
 def _covering(held: tuple[Entitlement, ...], crime_type: str, marked: Marks) -> Entitlement | None:
     return next((one for one in held if one.covers(crime_type, marked.regions, marked.kind, nominal=marked.nominal)), None)
-
-
-@lru_cache(maxsize=256)
-def _reads(kind: str, version: str, inner_kind: str, inner_version: str) -> tuple[tuple[str, str], ...]:
-    """Return what a recipient must read, as one object for equal marks."""
-    return ((kind, version),) if kind == inner_kind else ((kind, version), (inner_kind, inner_version))
 
 
 def _why_not(centre: str, member: Member | None, rule: Rule, marked: Marks) -> tuple[str, str]:
