@@ -100,8 +100,8 @@ class Handover:
     def _lanes(self) -> list[int]:
         """Return the ranks of the lanes whose messages may be given out now.
 
-        A recall may wait at the broker behind a connection that was just made: recalls travel in the most urgent lane (exercise and
-        test traffic has but one), so until that is taken nothing is given out. Without a broker nobody can know of a recall.
+        A recall may wait at the broker behind a connection that was just made: recalls travel in the most urgent lane (exercise
+        and test traffic has but one), so until that is taken nothing is given out. Without a broker nobody can know of a recall.
         """
         if not self._broker.connected.is_set() and asyncio.get_running_loop().time() < self._patient_until:
             return []

@@ -163,13 +163,13 @@ async def test_a_message_goes_from_a_centres_system_to_anothers_and_its_sender_s
     assert promised["recipients"] == ["EAST"]
     assert answer.headers["location"] == promised["status"] == f"/v1/messages/{promised['id']}"
     arrived = await received(ask, "EAST", promised["id"])
-    assert arrived.keys() == {"id", "origin", "received_at", "message"}
+    assert arrived.keys() == {"id", "origin", "received_at", "handling", "message"}
     assert arrived["origin"] == "WEST"
     inbox = await ask("EAST").get("/v1/inbox", params={"limit": 1000})
     assert raw in inbox.content
     await state(ask, promised["id"], "EAST", "accepted")
     done = await ask("EAST").post("/v1/inbox/ack", json={"ids": [promised["id"]]})
-    assert done.json() == {"delivered": 1, "unknown": []}
+    assert done.json() == {"delivered": 1, "unknown": [], "unconfirmed": []}
     seen = await state(ask, promised["id"], "EAST", "delivered")
     assert [step["state"] for step in seen["history"]] == ["queued", "sent", "accepted", "delivered"]
     assert all(step["at"].endswith("Z") for step in seen["history"])
@@ -185,8 +185,8 @@ async def test_what_is_not_acknowledged_is_given_again_and_acknowledging_twice_c
     ids = {"ids": [sent_["id"], UNKNOWN]}
     first = await ask("EAST").post("/v1/inbox/ack", json=ids)
     again = await ask("EAST").post("/v1/inbox/ack", json=ids)
-    assert first.json() == {"delivered": 1, "unknown": [UNKNOWN]}
-    assert again.json() == {"delivered": 0, "unknown": [UNKNOWN]}
+    assert first.json() == {"delivered": 1, "unknown": [UNKNOWN], "unconfirmed": []}
+    assert again.json() == {"delivered": 0, "unknown": [UNKNOWN], "unconfirmed": []}
 
 
 async def test_a_long_poll_is_answered_as_soon_as_a_message_comes(ask: Ask) -> None:

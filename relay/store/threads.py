@@ -72,8 +72,8 @@ class Received:
 class Recalled:
     """Where the recall of a message stands with one centre that was sent it.
 
-    ``by`` is the update or cancel that the centre was sent last, None when it could not be sent one; ``purged_at`` is the centre's
-    word, in milliseconds, that nothing older is left with it.
+    ``by`` is the update or cancel that the centre was sent last, None when it could not be sent one; ``purged_at`` is the
+    centre's word, in milliseconds, that nothing older is left with it.
     """
 
     centre: str
