@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -17,18 +18,28 @@ import psutil
 import pytest
 
 from relay import messages
-from relay.demo import traffic
-from relay.demo.journal import Journal, Submitted, Took
+from relay.api import Api
+from relay.demo import story, traffic
+from relay.demo.journal import Journal, Submitted, Took, spell
 from relay.demo.reconcile import Reconciliation, reconcile
+from relay.demo.system import DemoFailed, System
+from relay.envelope import new_id
 from relay.network import Network
+from relay.node import open_node
+from relay.rabbit import PrivateBroker
+from relay.settings import load
+from tests.live import eventually, private_network
+
+Entry = tuple[str, Submitted | Took]
 
 MARKS = {"kind": "seizure", "crime_types": ["drugs.cocaine"], "countries": ["BE"], "nominal": False}
 EVERYTHING = [{"crime_types": ["*"], "regions": ["001"], "nominal": True}]
 PERSONS = {**MARKS, "nominal": True}
 
 
-def judged(folder: Path, network: Network, *entries: tuple[str, Submitted | Took]) -> Reconciliation:
+def judged(folder: Path, network: Network, *entries: Entry) -> Reconciliation:
     """Write journals and reconcile them."""
+    folder.mkdir(exist_ok=True)
     journals = {centre: folder / f"{centre}.jsonl" for centre in network.directory.active}
     for centre, path in journals.items():
         journal = Journal(path)
@@ -38,30 +49,146 @@ def judged(folder: Path, network: Network, *entries: tuple[str, Submitted | Took
     return reconcile(journals, register)
 
 
-SAID = ("BRU", Submitted("1", "CASE-1", ("LYO", "BE-CUS")))
-LYO = ("LYO", Took("1", "CASE-1", "BRU", MARKS))
-CUS = ("BE-CUS", Took("1", "CASE-1", "BRU", MARKS))
+SAID = ("BRU", Submitted("one", ("LYO", "BE-CUS")))
+LYO = ("LYO", Took("one", "BRU", MARKS))
+CUS = ("BE-CUS", Took("one", "BRU", MARKS))
+DELIVERED: list[Entry] = [SAID, LYO, CUS]
 
 
 @pytest.mark.parametrize(
     ("entries", "expected"),
     [
-        ([SAID, LYO, CUS], Reconciliation(1, 2, 2, 0, 0, 0)),
+        (DELIVERED, Reconciliation(1, 2, 2, 0, 0, 0)),
         ([SAID, LYO], Reconciliation(1, 2, 1, 1, 0, 0)),
         ([SAID, LYO, LYO, CUS], Reconciliation(1, 2, 2, 0, 1, 0)),
-        ([SAID, LYO, CUS, ("SIN", LYO[1])], Reconciliation(1, 2, 3, 0, 0, 1)),
-        ([SAID, LYO, ("BE-CUS", Took("1", "CASE-1", "BRU", PERSONS))], Reconciliation(1, 2, 2, 0, 0, 1)),
+        ([*DELIVERED, ("SIN", LYO[1])], Reconciliation(1, 2, 3, 0, 0, 1)),
+        ([SAID, LYO, ("BE-CUS", Took("one", "BRU", PERSONS))], Reconciliation(1, 2, 2, 0, 0, 1)),
         ([LYO], Reconciliation(0, 0, 1, 0, 0, 1)),
+        ([SAID, LYO, ("BE-CUS", Took("altered", "BRU", MARKS))], Reconciliation(1, 2, 2, 1, 0, 1)),
+        ([SAID, LYO, ("BE-CUS", Took("one", "SIN", MARKS))], Reconciliation(1, 2, 2, 1, 0, 1)),
     ],
-    ids=["clean", "lost", "duplicated", "to the wrong centre", "promised against the entitlement", "never submitted"],
+    ids=[
+        "clean",
+        "lost",
+        "duplicated",
+        "to the wrong centre",
+        "promised against the entitlement",
+        "never submitted",
+        "altered on the way",
+        "from another than its origin",
+    ],
 )
 def test_the_reconciliation_sees_what_went_wrong(
-    tmp_path: Path, network: Network, entries: list[tuple[str, Submitted | Took]], expected: Reconciliation
+    tmp_path: Path, network: Network, entries: list[Entry], expected: Reconciliation
 ) -> None:
     """Loss, duplication and a message to someone not entitled each show in their own number."""
     outcome = judged(tmp_path, network, *entries)
     assert outcome == expected
     assert outcome.clean == (expected.lost == expected.duplicated == expected.unentitled == 0)
+
+
+CANCEL = {**MARKS, "kind": "cancel"}
+UPDATED = ("BRU", Submitted("two", ("LYO",), updates="one", withdrawn_from=("BE-CUS",)))
+NEW = ("LYO", Took("two", "BRU", MARKS))
+WITHDRAWN = ("BE-CUS", Took("by the node", "BRU", CANCEL, cancels="one"))
+CANCELLED = ("BRU", Submitted("three", ("LYO", "BE-CUS")))
+RECALLED: list[Entry] = [("LYO", Took("three", "BRU", CANCEL, "one")), ("BE-CUS", Took("three", "BRU", CANCEL, "one"))]
+NARROWED: list[Entry] = [*DELIVERED, UPDATED, NEW]
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ([*NARROWED, WITHDRAWN], Reconciliation(2, 4, 4, 0, 0, 0)),
+        (NARROWED, Reconciliation(2, 4, 3, 1, 0, 0)),
+        ([*NARROWED, WITHDRAWN, WITHDRAWN], Reconciliation(2, 4, 4, 0, 1, 0)),
+        ([*DELIVERED, WITHDRAWN], Reconciliation(1, 2, 3, 0, 0, 1)),
+        ([*NARROWED, WITHDRAWN, ("LYO", WITHDRAWN[1])], Reconciliation(2, 4, 5, 0, 0, 1)),
+        ([*NARROWED, ("BE-CUS", Took("by the node", "SIN", CANCEL, "one"))], Reconciliation(2, 4, 4, 1, 0, 1)),
+        ([*NARROWED, ("BE-CUS", Took("by the node", "BRU", CANCEL, "other"))], Reconciliation(2, 4, 4, 1, 0, 1)),
+        ([*NARROWED, ("BE-CUS", Took("by the node", "BRU", MARKS, "one"))], Reconciliation(2, 4, 4, 1, 0, 1)),
+        ([("BRU", Submitted("one", ("LYO",))), LYO, UPDATED, NEW, WITHDRAWN], Reconciliation(2, 3, 3, 0, 0, 1)),
+        ([*DELIVERED, CANCELLED, *RECALLED], Reconciliation(2, 4, 4, 0, 0, 0)),
+        ([*NARROWED, WITHDRAWN, CANCELLED, *RECALLED], Reconciliation(3, 6, 6, 0, 0, 0)),
+        ([("BRU", Submitted("three", ("SIN",))), ("SIN", RECALLED[0][1])], Reconciliation(1, 1, 1, 0, 0, 1)),
+    ],
+    ids=[
+        "clean",
+        "a withdrawal that never came",
+        "a withdrawal that came twice",
+        "nothing was withdrawn",
+        "not withdrawn from this centre",
+        "from another than its origin",
+        "of another message",
+        "no cancel",
+        "of a message that this centre was never promised",
+        "a cancel to all who held it",
+        "a cancel after a withdrawal",
+        "a cancel to one who never held it",
+    ],
+)
+def test_the_reconciliation_takes_a_recall_only_for_what_it_is(
+    tmp_path: Path, network: Network, entries: list[Entry], expected: Reconciliation
+) -> None:
+    """A cancel is right where its message was promised by the same origin; one made by a node only where it said so, once."""
+    assert judged(tmp_path, network, *entries) == expected
+
+
+def test_a_recall_reaches_who_is_not_entitled_any_more(tmp_path: Path, network: Network) -> None:
+    """Whoever held a message is rightly told to purge it, though the marks say now that it is none of his business."""
+    asia = {**MARKS, "countries": ["SG"]}
+    cancel = Took("three", "BRU", {**asia, "kind": "cancel"}, "one")
+    assert judged(tmp_path, network, *DELIVERED, CANCELLED, RECALLED[0], ("BE-CUS", cancel)).clean
+    assert judged(tmp_path / "again", network, SAID, LYO, ("BE-CUS", Took("one", "BRU", asia))).unentitled == 1
+
+
+def test_the_story_is_told_in_every_kind_of_message() -> None:
+    """Each kind that there is occurs, and each message is one that a node would take without a warning."""
+    said: dict[str, story.Said] = {}
+    for step in story.steps():
+        said[step.name] = story.Said(step, story.compose(step, said), new_id(step.origin))
+    found = [messages.parse(spell(one.message)) for one in said.values()]
+    assert {one.kind for one in found} == messages.MODELS.keys()
+    assert [messages.warnings(one) for one in found] == [()] * len(found)
+
+
+def test_a_delivery_under_watch_is_planned_by_three_centres_and_changed() -> None:
+    """The controlled delivery goes through three countries in order, is told to two other centres, and updated for the same."""
+    plan, change = (next(one for one in story.steps() if one.name == name) for name in ("plan", "new-plan"))
+    assert len({plan.origin, *plan.to}) == 3
+    assert (change.kind, change.refers, change.to) == ("update", {"plan": "updates"}, plan.to)
+    assert list(dict.fromkeys(one["country"] for one in plan.message["waypoints"])) == ["AR", "FR", "BE"]
+    assert change.changes["waypoints"] != plan.message["waypoints"]
+
+
+async def test_the_story_fails_when_another_has_a_message_or_somebody_has_not(tmp_path: Path) -> None:
+    """Who took a message that he must not get, and who did not take what he must, is named."""
+    systems = {centre: System(centre, "127.0.0.1:1", "no token", Journal(tmp_path / centre)) for centre in ("LYO", "SIN")}
+    said = story.Said(story.Step("alert", "BRU", ("LYO",), "", {"kind": "alert"}), {}, "1")
+    with pytest.raises(DemoFailed, match=r"alert of BRU\) was taken by nobody; it should be LYO"):
+        await story.until_taken(said, systems, seconds=0.1)
+    for system in systems.values():
+        system.tally.ids.add("1")
+    with pytest.raises(DemoFailed, match=r"was taken by LYO, SIN; it should be LYO"):
+        await story.until_taken(said, systems)
+    for system in systems.values():
+        await system.close()
+
+
+async def test_the_story_fails_when_a_node_promises_a_message_to_others(tmp_path: Path, broker: PrivateBroker) -> None:
+    """A message whose recipients are not those that the story names ends it, whatever else happens."""
+    small = private_network(tmp_path / "network", broker, "story", ("BRU", "LYO", "SIN"))
+    system = System("LYO", small.listen("LYO"), small.token("LYO", "system"), Journal(tmp_path / "LYO"))
+    node = await open_node(load(small.node_file("LYO")))
+    running = asyncio.create_task(node.run(Api()))
+    try:
+        await eventually(system.ready)
+        with pytest.raises(DemoFailed, match=r"was promised to BRU, SIN; it should be BE-CUS, BE-NCB, BRU, BUE, SIN"):
+            await story.play({"LYO": system}, lambda _: None, story.steps()[:1])
+    finally:
+        await system.close()
+        node.stop()
+        await running
 
 
 def test_the_stories_are_valid_messages_in_all_four_families() -> None:
@@ -112,7 +239,10 @@ def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
 
 @pytest.mark.timeout(180)
 def test_a_network_of_processes_survives_a_kill(tmp_path: Path) -> None:
-    """Six node processes, one killed with -9 in the middle: everything promised is delivered once, to the entitled alone."""
+    """Six node processes, one killed with -9 in the middle: everything promised is delivered once, to the entitled alone.
+
+    The story that they tell then has every kind of message in it, and its recall is confirmed by all five who held the alert.
+    """
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-m", "relay", "demo", "--messages", "600", "--json"],
@@ -124,8 +254,10 @@ def test_a_network_of_processes_survives_a_kill(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     figures = json.loads(done.stdout)
-    assert figures["submitted"] == 600
+    assert figures["submitted"] == 600 + figures["story"]["steps"]
     assert figures["delivered"] == figures["expected"] > 600
     assert (figures["lost"], figures["duplicated"], figures["unentitled"]) == (0, 0, 0)
+    assert set(figures["story"]["kinds"]) == messages.MODELS.keys()
+    assert figures["story"]["recalled"] == {"confirmed": 5, "of": 5}
     assert figures["seconds"] > 0
     assert list(tmp_path.iterdir()) == []

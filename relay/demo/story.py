@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -115,14 +115,15 @@ def compose(step: Step, said: Mapping[str, Said]) -> dict[str, Any]:
     return message
 
 
-async def play(systems: Mapping[str, System], say: Callable[[str], None]) -> Played:
-    """Tell the story; the systems must be taking what comes."""
+async def play(systems: Mapping[str, System], say: Callable[[str], None], told: Sequence[Step] | None = None) -> Played:
+    """Tell the story, or the steps ``told``; the systems must be taking what comes."""
+    told = steps() if told is None else told
     said: dict[str, Said] = {}
     recalled = Recall()
     say(f"The story: {title()} (invented), told by the same systems over the same network.")
-    for step in steps():
+    for step in told:
         said[step.name] = await _tell(step, said, systems)
-        await _until_taken(said[step.name], systems)
+        await until_taken(said[step.name], systems)
         if step.takes_back is None:
             say(_line(step))
             continue
@@ -130,7 +131,7 @@ async def play(systems: Mapping[str, System], say: Callable[[str], None]) -> Pla
         recall = await _until_confirmed(step, first, systems)
         recalled = recall if step.kind == "cancel" else recalled
         say(f"{_line(step)}\n{' ' * INDENT}{_recall_line(step, recall)}")
-    return Played(tuple(dict.fromkeys(step.kind for step in steps())), len(said), recalled)
+    return Played(tuple(dict.fromkeys(step.kind for step in told)), len(said), recalled)
 
 
 async def _tell(step: Step, said: Mapping[str, Said], systems: Mapping[str, System]) -> Said:
@@ -143,9 +144,9 @@ async def _tell(step: Step, said: Mapping[str, Said], systems: Mapping[str, Syst
     return Said(step, message, answer["id"])
 
 
-async def _until_taken(said: Said, systems: Mapping[str, System]) -> None:
-    """Wait until the systems of those who must get a message have it; fail when another has it."""
-    limit = time.monotonic() + STEP_SECONDS
+async def until_taken(said: Said, systems: Mapping[str, System], seconds: float = STEP_SECONDS) -> None:
+    """Wait until the systems of those who must get a message have it; fail when another has it, or after ``seconds``."""
+    limit = time.monotonic() + seconds
     while (took := {centre for centre, system in systems.items() if said.id in system.tally.ids}) != set(said.step.to):
         if took - set(said.step.to) or time.monotonic() > limit:
             _compare(said.step, took, said.step.to, "was taken by")
