@@ -134,10 +134,8 @@ def test_a_day_beyond_the_limit_is_refused_with_the_limit() -> None:
 def test_the_page_s_table_is_the_policy_s_default() -> None:
     """What the how-to says of each kind is what a network without a policy of its own does."""
     page = (ROOT / "docs" / "howto" / "keep-and-purge.md").read_text(encoding="utf-8")
-    table = {
-        kind: (int(default), int(most))
-        for kind, default, most in re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
-    }
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
+    table = {kind: (int(default), int(most)) for kind, default, most in rows}
     policy = RetentionPolicy()
     assert table == {kind: (one.default_days, one.most_days) for kind, one in policy.kinds.items()}
     assert f"| every other | {policy.other.default_days} | {policy.other.most_days} |" in page

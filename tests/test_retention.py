@@ -5,33 +5,41 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
+import itertools
 import json
 import re
 import shlex
-import sys
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlalchemy import update as sql_update
 
-from relay import messages, retention
+from relay import cli, messages, retention
 from relay.api import Api
 from relay.audit import digest
 from relay.clock import iso, now_ms
 from relay.directory import Directory
-from relay.envelope import parse
+from relay.envelope import new_id, parse
 from relay.keeping import DAY_MS
-from relay.node import Node
+from relay.network import write_network
+from relay.node import Node, open_node
 from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
 from relay.retention import Outcome
+from relay.seal import Addressee, Draft
+from relay.settings import load
 from relay.store import Connection, incoming, outgoing, record, retained, threads
-from relay.store.tables import IDEMPOTENCY, INBOX_MESSAGE, SAMPLE
+from relay.store.incoming import Arrival
+from relay.store.outgoing import NewEnvelope
+from relay.store.tables import IDEMPOTENCY, INBOX_MESSAGE, OUTBOX_DELIVERY, SAMPLE
 from tests.live import EXAMPLES, LANE, Live, eventually, message, private_network
 
 A, B = CENTRES = ("RETA", "RETB")
@@ -193,7 +201,7 @@ async def test_other_messages_of_the_same_envelope_stay_readable(live: Live) -> 
 async def test_what_the_system_never_took_is_rejected_first_and_its_origin_told(live: Live) -> None:
     """A message that waits, and one that was given out and not acknowledged: both end as rejected, code expired."""
     handed, _ = await submit(live, "RET-3-handed")
-    await eventually(lambda: given(live, handed.id))
+    await eventually(lambda: is_given(live, handed.id))
     waiting, _ = await submit(live, "RET-3-waiting")
     await live.reaches(A, waiting.id, B, "accepted")
     done = await purged(live[B], handed.id, waiting.id)
@@ -214,7 +222,7 @@ async def test_what_the_system_never_took_is_rejected_first_and_its_origin_told(
     await purged(live[A], handed.id, waiting.id)
 
 
-async def given(live: Live, message_id: str) -> bool:
+async def is_given(live: Live, message_id: str) -> bool:
     """Return whether a message is given out now, without acknowledging it."""
     return message_id in [one.id for one in await live[B].handover.take(10, 0.2)]
 
@@ -485,13 +493,13 @@ async def test_a_purged_message_still_shows_its_states_over_http(live: Live, api
     await purged(live[A], stored.id)
 
 
-async def relay(command: str, config: Path) -> str:
-    """Run a command of the page against a node; return what it wrote."""
+def relay(command: str, config: Path) -> str:
+    """Run a command of the page against a node of this process; return what it wrote, without what the node logs meanwhile."""
     words = shlex.split(re.sub(r"--config \S+", f"--config {config}", command))
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", *words, stdout=PIPE, stderr=PIPE)
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return out.decode()
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert cli.run(words[1:]) == 0, command
+    return re.sub(r"^\d{4}-.*\n", "", out.getvalue(), flags=re.MULTILINE)
 
 
 async def test_the_commands_of_the_page_work_in_their_order(live: Live, api: httpx2.AsyncClient) -> None:
@@ -503,12 +511,116 @@ async def test_the_commands_of_the_page_work_in_their_order(live: Live, api: htt
     text = HOWTO.read_text(encoding="utf-8")
     typed = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
     config = live.network.node_file(B)
-    said = [await relay(command.replace(" ID ", f" {kept.id} "), config) for command in typed]
+    said = [await asyncio.to_thread(relay, command.replace(" ID ", f" {kept.id} "), config) for command in typed]
     assert [command.split()[2] for command in typed] == ["run", "run", "hold", "list", "lift"]
     assert said[0] == said[1]
     assert said[0].split()[:2] == [due.id, "received"]
     assert said[3].startswith(kept.id)
     assert "order 17/2026" in said[3]
     assert await is_purged(live[B], due.id)
-    assert await relay("relay retention list --json --config x", config) == '{"holds":[]}\n'
+    assert await asyncio.to_thread(relay, "relay retention list --json --config x", config) == '{"holds":[]}\n'
     await purged(live[A], due.id)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A message in a store: whether its time is up, where it stands, whether it is held; ``late``: its deadline is long over."""
+
+    side: str
+    due: bool
+    state: str
+    held: bool
+    open: bool
+    late: bool
+
+    @property
+    def goes(self) -> bool:
+        """Whether a run must purge it."""
+        return self.due and not self.held and (self.side == "received" or not self.open or self.late)
+
+
+cases = st.builds(
+    Case,
+    side=st.sampled_from(["received", "sent"]),
+    due=st.booleans(),
+    state=st.sampled_from(["waiting", "handed", "withdrawn", "delivered", "rejected", "quarantined"]),
+    held=st.booleans(),
+    open=st.booleans(),
+    late=st.booleans(),
+)
+
+
+@pytest.fixture(scope="module")
+async def still(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Node, Node]]:
+    """Open two nodes whose loops do not run."""
+    network = write_network(tmp_path_factory.mktemp("still") / "network", CENTRES)
+    nodes = [await open_node(load(network.node_file(centre))) for centre in CENTRES]
+    yield nodes[0], nodes[1]
+    for node in nodes:
+        await node.centre.store.close()
+        node.centre.workers.shutdown()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(cases, min_size=1, max_size=12))
+async def test_what_a_dry_run_shows_is_what_goes(still: tuple[Node, Node], drawn: list[Case]) -> None:
+    """Whatever lies in the store: a dry run lists exactly what has to go, changes nothing, and the run purges exactly that."""
+    node, peer = still
+    ids = {await put(node, peer, case): case for case in drawn}
+    wanted = {one for one, case in ids.items() if case.goes}
+    for _ in range(2):
+        shown = await node.retention.purge(dry_run=True)
+        assert {one.id for one in shown.listed} == wanted
+        assert [one for one in ids if await is_purged(node, one)] == []
+    done = await node.retention.purge()
+    assert done.listed == shown.listed
+    assert {one for one in ids if await is_purged(node, one)} == wanted
+    assert (done.held, done.needed) == (
+        sum(case.due and case.held for case in drawn),
+        sum(case.due and not case.held and not case.goes for case in drawn),
+    )
+    assert (await node.retention.purge()).listed == []
+    for one, case in ids.items():
+        if case.held:
+            await node.retention.lift(one, "over", "operator")
+    await node.centre.store.write(lambda connection: connection.execute(sql_update(OUTBOX_DELIVERY).values(open=0)))
+    rest = await node.retention.purge()
+    assert {one.id for one in rest.listed} == {one for one, case in ids.items() if case.due} - wanted
+
+
+async def put(node: Node, peer: Node, case: Case) -> str:
+    """Put a message into a node's store as a case says; return its id."""
+    origin, recipient = (peer, node) if case.side == "received" else (node, peer)
+    now = now_ms()
+    raw = message()
+    kept = origin.centre.keeper.keep(messages.read(raw), origin.centre.id, now)
+    kept = replace(kept, purge_at=now - 1 if case.due else now + DAY_MS)
+    made = now - 40 * DAY_MS if case.late else now
+    new, first = new_id(origin.centre.id), next(_SEQUENCES)
+    sealed = origin.centre.sealer.seal(
+        "batch",
+        LANE,
+        [Draft(new, raw, made + DAY_MS)],
+        [Addressee(recipient.centre.id, origin.centre.sealing_key(recipient.centre.id), first)],
+        epoch=origin.centre.store.epoch,
+        directory=1,
+        now=now,
+    )
+    key = node.centre.storage_key.wrap(sealed.content_key)
+
+    def receive(connection: Connection) -> None:
+        incoming.take(connection, Arrival(sealed.envelope, first, key, 0, (None,), (kept,)), now)
+        set_row(connection, new, state=case.state)
+
+    def send(connection: Connection) -> None:
+        outgoing.add(connection, [NewEnvelope(sealed.envelope, key, ("key",), 0, made, (kept,))], [])
+        delivery = sql_update(OUTBOX_DELIVERY).where(OUTBOX_DELIVERY.c.first == first)
+        connection.execute(delivery.values(open=int(case.open)))
+
+    await node.centre.store.write(receive if case.side == "received" else send)
+    if case.held:
+        await node.retention.hold(new, "order", "operator")
+    return new
+
+
+_SEQUENCES = itertools.count(1)
