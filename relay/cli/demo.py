@@ -1,4 +1,4 @@
-"""``relay demo``: the whole network on this machine, one centre killed in the middle, and the reconciliation at the end."""
+"""``relay demo``: the whole network on this machine, one centre killed in the middle, a story, and the reconciliation."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from relay.cli.ends import Ended
 def demo(
     messages: Annotated[int, typer.Option(min=1, help="How many messages the six centres submit together.")] = 2000,
     json: Annotated[bool, typer.Option("--json", help="Print the reconciliation as one JSON object.")] = False,
-    serve: Annotated[bool, typer.Option("--serve", help="Leave the network up and print where each API listens.")] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Tell the story, leave the network up, print where each API listens.")
+    ] = False,
 ) -> None:
-    """Run a network of six centres over a private RabbitMQ, and reconcile what each system took."""
+    """Run a network of six centres over a private RabbitMQ, tell a story in every kind, reconcile what each system took."""
     from relay.demo import Options, run  # noqa: PLC0415 - it loads the whole network
 
     status = run(Options(messages=messages, json=json, serve=serve))
