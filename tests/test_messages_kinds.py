@@ -235,6 +235,8 @@ def test_attachments_up_to_the_limits_are_taken() -> None:
 def test_attachments_over_the_limits_are_refused() -> None:
     """One byte more than a MiB in one, or more than a node takes together, is told with its place."""
     assert told(attached(b"x" * (MAX_ATTACHMENT_BYTES + 1))) == {("/attachments/0/content", "attachment-too-large")}
+    larger = json.dumps(attached(b"x" * (MAX_ATTACHMENT_BYTES + 1))).encode()
+    assert messages.read(larger).kind == "alert"  # its origin may be set to take more
     limits = messages.Limits(each=10, together=15)
     assert told(attached(b"x" * 8, b"y" * 8), limits=limits) == {("/attachments", "attachment-too-large")}
     assert parse(attached(b"x" * 8, b"y" * 7), limits=limits).kind == "alert"

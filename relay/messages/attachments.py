@@ -37,6 +37,7 @@ class Limits:
 
 
 LIMITS = Limits()
+WIDEST = Limits(each=MAX_ATTACHMENTS_BYTES)  # what any centre may be set to submit, so what every centre reads
 MOST = Limits(MAX_ATTACHMENTS_BYTES, MAX_ATTACHMENTS_BYTES)
 
 
