@@ -9,25 +9,28 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
+from relay import cli
 from relay.api import Api
 from relay.errors import Refused
+from relay.keeping import Answer
 from relay.messages import parse
 from relay.node import open_node
 from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
 from relay.requests import due
 from relay.settings import load
-from relay.store import Connection, clocks, outgoing, record
+from relay.store import Connection, Store, clocks, outgoing, record
 from relay.store.clocks import STEPS, Clock, Step
-from relay.store.tables import CLOCK, INBOX_MESSAGE
+from relay.store.tables import CLOCK, INBOX_MESSAGE, OUTBOX_MESSAGE, OUTBOX_STEP
 from relay.versions import content
 from tests.live import EXAMPLES, Live, eventually, message, private_network
 
@@ -81,6 +84,84 @@ def test_a_clock_of_eight_hours_reminds_after_four_and_after_seven_hours_and_twe
 ) -> None:
     """A first look at a share of the clock tells all that is due by then."""
     assert due(clock(), START + int(8 * HOUR * percent / 100)) == steps
+
+
+PLACE = 3
+
+
+def says(connection: Connection, state: str, at: int, code: str | None = None, place: int = PLACE) -> None:
+    """Store a statement of the owner about the message at a place of the asker's envelope."""
+    values = {"envelope": 1, "recipient": OWNER, "state": state, "mask": 1 << place, "at": at, "code": code}
+    connection.execute(insert(OUTBOX_STEP).values(**values))
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """Open a store in which a request `r` was sent to the owner, as the fourth message of an envelope."""
+    opened = await Store.open(tmp_path / "relay.db", ASKER, "network", START)
+
+    def ask(connection: Connection) -> None:
+        row = {"id": "r", "envelope": 1, "position": PLACE, "purge_at": START, "found": 1}
+        connection.execute(insert(OUTBOX_MESSAGE).values(**row))
+        clocks.begin(connection, "r", (OWNER,), 8, None)
+
+    await opened.write(ask)
+    yield opened
+    await opened.close()
+
+
+async def settled(store: Store, now: int, *statements: tuple[Any, ...]) -> Clock:
+    """Return the clock of the request after the owner's statements, as a look at this time leaves it."""
+
+    def look(connection: Connection) -> Clock:
+        for statement in statements:
+            says(connection, *statement)
+        clocks.move(connection, clocks.settle(connection, now))
+        return clocks.of(connection, "r")[0]
+
+    return await store.write(look)
+
+
+async def test_a_clock_begins_with_the_word_of_the_peer_s_node(store: Store) -> None:
+    """Statements about other messages of the envelope begin nothing, and `accepted` counts whatever was said before it."""
+    assert (await settled(store, START, ("accepted", START - 5, None, 0))).started_at is None
+    assert (await settled(store, START, ("delivered", START - 1))).started_at is None
+    found = await settled(store, START, ("accepted", START - 2))
+    assert (found.started_at, found.due_at) == (START - 2, START - 2 + 8 * HOUR)
+
+
+async def test_a_clock_begins_with_the_word_of_the_peer_s_system_when_that_of_its_node_is_lost(store: Store) -> None:
+    """A minute after `delivered` nobody waits for a lost `accepted` any more."""
+    assert (await settled(store, START + clocks.LOST_MS - 1, ("delivered", START))).started_at is None
+    assert (await settled(store, START + clocks.LOST_MS)).started_at == START
+
+
+async def test_an_answer_that_overtakes_the_word_of_its_node_is_an_answer(store: Store) -> None:
+    """The clock stops at once, a delay before it is kept, and when the word comes it is known since when it ran."""
+    for outcome, due_at in (("delay", START + HOUR), ("full", None)):
+        said = Answer("r", outcome, due_at)
+        await store.write(lambda connection, said=said: clocks.answer(connection, said, (OWNER,), START + 9, received=True))  # type: ignore[misc]
+    assert (await settled(store, START)).late is False
+    found = await settled(store, START + 10, ("accepted", START + 1))
+    assert (found.state, found.started_at, found.due_at, found.late) == ("full", START + 1, START + HOUR, False)
+
+
+async def test_a_request_that_the_peer_refused_is_awaited_no_more(store: Store) -> None:
+    """A rejection for good stops the clock; one of a version that was superseded leaves it."""
+    assert (await settled(store, START, ("rejected", START, "superseded"))).state == "open"
+    found = await settled(store, START, ("rejected", START, "recipient-not-entitled"))
+    assert (found.state, found.stopped_at, found.late) == ("rejected", START, None)
+
+
+async def test_a_withdrawal_from_some_stops_their_clocks_alone(store: Store) -> None:
+    """What is taken back from one centre is still awaited from another."""
+
+    def withdraw(connection: Connection) -> list[Clock]:
+        clocks.begin(connection, "s", (OWNER, THIRD), 8, None)
+        clocks.cancel(connection, "s", START, received=False, peers=(THIRD,))
+        return clocks.of(connection, "s")
+
+    assert [one.state for one in await store.write(withdraw)] == ["open", "cancelled"]
 
 
 class Served(Live):
@@ -532,3 +613,10 @@ async def test_what_can_t_be_asked_or_answered_is_refused_with_its_reason(live: 
         assert (refused.status_code, refused.json()["code"]) == (status, code), (path, refused.text)
     assert (await live.ask(ASKER, "GET", f"/v1/requests/{UNKNOWN}")).json()["code"] == "unknown-request"
     assert (await live.ask(ASKER, "GET", "/v1/requests", state="lost")).status_code == 422
+
+
+@pytest.mark.parametrize("words", [(), ("--grant", "--deny"), ("--deny",)])
+def test_a_decision_says_one_thing_and_a_refusal_its_ground(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """The command asks no node before it knows whether to permit or to deny, and why."""
+    assert cli.run(["request", "answer", UNKNOWN, "--reason", "Because.", *words]) == 64
+    assert "--deny" in capsys.readouterr().err
