@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import io
 import itertools
 import json
+import os
 import re
 import shlex
 from collections.abc import AsyncIterator
@@ -161,9 +163,21 @@ async def row(node: Node, message_id: str) -> Any:
     return found
 
 
-async def test_after_its_time_no_byte_of_a_message_is_left_and_its_evidence_is(live: Live) -> None:
+def attached(size: int) -> dict[str, Any]:
+    """Return a message's fields with an attachment of so many bytes."""
+    content = os.urandom(size)
+    one = {
+        "media_type": "image/png",
+        "digest": hashlib.sha256(content).hexdigest(),
+        "content": base64.b64encode(content).decode(),
+    }
+    return {"attachments": [one]}
+
+
+@pytest.mark.parametrize("fields", [{}, attached(100_000)], ids=["small", "over many pages of the file"])
+async def test_after_its_time_no_byte_of_a_message_is_left_and_its_evidence_is(live: Live, fields: dict[str, Any]) -> None:
     """Both sides purge it: rows, header, states and a leaf with its commitment stay; its ciphertext is in no file."""
-    stored, _ = await delivered(live, "RET-1")
+    stored, _ = await delivered(live, "RET-1", **fields)
     secret = await ciphertext(live[A], stored.id)
     for centre in CENTRES:
         assert secret == await ciphertext(live[centre], stored.id)
