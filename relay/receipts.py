@@ -1,9 +1,11 @@
-"""What peers tell each other about messages: receipts, marks and nacks, as the bodies of control envelopes.
+"""What peers tell each other: receipts, marks, nacks, voids, heartbeats and epochs, as the bodies of control envelopes.
 
 A *receipt* is a recipient's signed statement about messages of one origin, named by epoch, lane, sequence and commitment, so it
 holds for every re-sealed copy. A *mark* is the origin's statement of what should have arrived in a lane; it travels through that
 lane's own queue, behind what it speaks of. A *nack* answers a mark or a gap with the ranges that are missing; it is no verdict
-and changes no state. A receipt is never receipted: a lost one is asked for again by the next mark.
+and changes no state. A *void* is the origin's statement that it will not send some sequences (again). A *heartbeat* says that a
+node lives, and what it holds of its peer; an *epoch*, that its sender counts anew. A receipt is never receipted: a lost one is
+asked for again by the next mark.
 
 Sequences are inclusive ranges ``(first, last)``; times are milliseconds since the Unix epoch. A body is read strictly where it
 matters (no key twice, every known field of its form) and leniently where it may grow: a field or a statement's state that this
@@ -95,8 +97,56 @@ class Mark(_Body):
     open: Ranges
 
 
+class Void(_Body):
+    """The body of a ``void`` envelope: the origin's signed word about messages that it will not send (again), and why.
+
+    The state is ``expired`` (the deadline passed without proof of delivery: it says no more than that) or ``cancelled`` (the
+    origin's operator discarded it). A recipient that has such a message keeps it; the others are no gap any more.
+    """
+
+    statements: Annotated[tuple[Statement, ...], Field(min_length=1, max_length=MAX_STATEMENTS), FailFast()]
+
+
+class Echo(_Body):
+    """What a node holds of a peer in one lane: the highest sequence of the highest epoch."""
+
+    epoch: _Positive
+    lane: MessageLane
+    highest: _Positive
+
+
+class Heartbeat(_Body):
+    """The body of a ``heartbeat`` envelope, sent each way every half minute.
+
+    ``epoch`` is the sender's own, ``echo`` what it holds of the recipient; ``answer`` asks for a heartbeat in return at once.
+    ``directory`` and ``digest`` name the version in force and the SHA-256 of its bytes.
+    """
+
+    time: _Time
+    epoch: _Positive
+    directory: _Positive
+    digest: _Commitment
+    release: Annotated[str, Field(max_length=64)]
+    echo: Annotated[tuple[Echo, ...], Field(max_length=64), FailFast()] = ()
+    answer: bool = False
+
+
+class EpochClosed(_Body):
+    """The body of an ``epoch`` envelope: the sender lost its store or went back to an older one, and counts anew.
+
+    Nothing of an epoch before ``epoch`` comes any more, except what is sealed again in the new one under its old id.
+    """
+
+    epoch: _Positive
+    closed: Annotated[tuple[_Positive, ...], Field(max_length=1024), FailFast()]
+    time: _Time
+
+
 class Nack(_Body):
-    """The body of a ``nack`` envelope: the missing ranges of a lane; ``mark`` numbers the mark it answers, 0 for none."""
+    """The body of a ``nack`` envelope: the missing ranges of a lane; ``mark`` numbers the mark it answers, 0 for none.
+
+    ``reason`` ``split`` asks for one message an envelope, ``cannot-unwrap`` for envelopes sealed anew.
+    """
 
     epoch: _Positive
     lane: MessageLane
@@ -105,7 +155,7 @@ class Nack(_Body):
     reason: _Code | None = None
 
 
-Body = TypeVar("Body", Receipt, Mark, Nack)
+Body = TypeVar("Body", Receipt, Mark, Nack, Void, Heartbeat, EpochClosed)
 
 
 def read(model: type[Body], content: bytes) -> Body:
@@ -119,7 +169,7 @@ def read(model: type[Body], content: bytes) -> Body:
         raise Rejected("bad-control", f"The body of a {model.__name__.lower()} is not of its form.") from error
 
 
-def write(body: Receipt | Mark | Nack) -> bytes:
+def write(body: Receipt | Mark | Nack | Void | Heartbeat | EpochClosed) -> bytes:
     """Return a body as the compact JSON that goes into a control envelope."""
     return body.model_dump_json(exclude_none=True).encode()
 

@@ -100,7 +100,44 @@ class Sealer:
     ) -> Sealed:
         """Return one envelope that carries these messages to these recipients; ``now`` in milliseconds."""
         salts = _salts(len(drafts))
-        core = Core(
+        items = tuple(
+            Item(id=draft.id, commitment=commit(salt, draft.content), deadline=draft.deadline)
+            for draft, salt in zip(drafts, salts, strict=True)
+        )
+        core = self._core(envelope_type, lane, items, addressees, epoch, directory, now)
+        plaintexts = [salt + draft.content for draft, salt in zip(drafts, salts, strict=True)]
+        return self._enclose(core, plaintexts, addressees)
+
+    def again(
+        self,
+        old: Envelope,
+        content_key: bytes,
+        positions: range,
+        addressees: Sequence[Addressee],
+        *,
+        directory: int,
+        now: int,
+    ) -> Sealed:
+        """Return consecutive messages of an envelope of this centre in a new one: same ids, sequences and commitments, a new key.
+
+        An addressee's ``first`` is the sequence of the first of these messages. Raises ``Rejected`` when one of them was purged.
+        """
+        plaintexts = [_plaintext(old, content_key, position) for position in positions]
+        items = tuple(old.core.messages[position] for position in positions)
+        core = self._core(old.core.type, old.core.lane, items, addressees, old.core.epoch, directory, now)
+        return self._enclose(core, plaintexts, addressees)
+
+    def _core(
+        self,
+        envelope_type: EnvelopeType,
+        lane: str,
+        items: tuple[Item, ...],
+        addressees: Sequence[Addressee],
+        epoch: int,
+        directory: int,
+        now: int,
+    ) -> Core:
+        return Core(
             version=1,
             network=self._network,
             type=envelope_type,
@@ -109,16 +146,11 @@ class Sealer:
             key=self._key.id,
             epoch=epoch,
             lane=lane,
-            to=tuple(_recipient(addressee, len(drafts)) for addressee in addressees),
-            messages=tuple(
-                Item(id=draft.id, commitment=commit(salt, draft.content), deadline=draft.deadline)
-                for draft, salt in zip(drafts, salts, strict=True)
-            ),
+            to=tuple(_recipient(addressee, len(items)) for addressee in addressees),
+            messages=items,
             directory=directory,
             time=now,
         )
-        plaintexts = [salt + draft.content for draft, salt in zip(drafts, salts, strict=True)]
-        return self._enclose(core, plaintexts, addressees)
 
     def _enclose(self, core: Core, plaintexts: Sequence[bytes], addressees: Sequence[Addressee]) -> Sealed:
         content_key = os.urandom(CONTENT_KEY_BYTES)
@@ -192,6 +224,15 @@ def _content(envelope: Envelope, cipher: AESGCM, core_digest: bytes, index: int)
     if commit(salt, message) != item.commitment:
         return Rejected("commitment-mismatch", f"Message {item.id} is not what its envelope commits to.")
     return message
+
+
+def _plaintext(envelope: Envelope, content_key: bytes, index: int) -> bytes:
+    """Return a message of an envelope of this centre, with its salt."""
+    ciphertext = envelope.ciphertexts[index]
+    if not ciphertext:
+        raise Rejected("purged", f"Message {envelope.core.messages[index].id} was purged; its header stays as evidence.")
+    bound = hashlib.sha256(envelope.core_bytes).digest() + struct.pack(">I", index)
+    return AESGCM(content_key).decrypt(_nonce(index), ciphertext, bound)
 
 
 def _signing_key(core: Core, directory: Directory, now: datetime) -> tuple[Member, Key]:

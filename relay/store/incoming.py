@@ -413,6 +413,7 @@ def _message_row(arrival: Arrival, envelope: int, position: int, code: str | Non
         "code": code,
         "at": at,
         "flags": flags.of(one) if one else 0,
+        "attempts": 0,
         "purge_at": one.purge_at if one else at + QUARANTINE_MS,
         "found": _found(envelope, position, at),
         "purged_at": at if dead else None,

@@ -321,7 +321,16 @@ def _kept(n: int, new: NewEnvelope) -> list[kept.Message]:
 def _delivery_rows(n: int, new: NewEnvelope) -> list[dict[str, Any]]:
     core = new.envelope.core
     everything = signed(bits(len(core.messages)))
-    common = {"epoch": core.epoch, "lane": core.lane, "envelope": n, "open": everything, "unaccepted": everything}
+    common = {
+        "epoch": core.epoch,
+        "lane": core.lane,
+        "envelope": n,
+        "open": everything,
+        "unaccepted": everything,
+        "size": len(new.envelope.body),
+        "deadline": min(item.deadline for item in core.messages),
+        "behind": 0,
+    }
     return [{"recipient": to.centre, "first": to.first, "last": to.last, **common} for to in core.to]
 
 

@@ -85,6 +85,7 @@ OUTBOX_MESSAGE = Table(
     _number("purge_at"),
     _number("found"),
     Column("purged_at", BigInteger),
+    Column("held_at", BigInteger),
     Index("outbox_message_envelope", "envelope"),
     sqlite_with_rowid=False,
 )
@@ -100,6 +101,9 @@ OUTBOX_DELIVERY = Table(
     _number("envelope"),
     _number("open"),
     _number("unaccepted"),
+    _number("size"),
+    _number("deadline"),
+    _number("behind"),
     Index("outbox_delivery_envelope", "envelope"),
     Index(
         "outbox_delivery_open",
@@ -123,6 +127,7 @@ OUTBOX_STEP = Table(
     _number("at"),
     Column("code", Text),
     Column("receipt", BigInteger),
+    Column("void", BigInteger),
     Index("outbox_step_envelope", "envelope"),
 )
 
@@ -179,6 +184,9 @@ INBOX_MESSAGE = Table(
     Column("code", Text),
     _number("at"),
     _number("flags"),
+    _number("attempts"),
+    Column("retry_at", BigInteger),
+    Column("reason", LargeBinary),
     _number("purge_at"),
     _number("found"),
     Column("purged_at", BigInteger),
@@ -302,6 +310,43 @@ LEGAL_HOLD = Table(
     Column("id", Text, primary_key=True),
     _text("reason"),
     _text("actor"),
+    _number("at"),
+    sqlite_with_rowid=False,
+)
+
+# What this centre, as origin, says for good about messages that it won't send (again): signed, kept as evidence.
+VOID_OUT = Table(
+    "void_out",
+    METADATA,
+    _serial(),
+    _text("recipient"),
+    _text("id"),
+    _number("created_at"),
+    _bytes("content_key"),
+    _bytes("raw"),
+)
+
+# What is known of a peer from its heartbeats; ``echo`` is what it said it holds of this centre, as JSON.
+PEER = Table(
+    "peer",
+    METADATA,
+    Column("centre", Text, primary_key=True),
+    _number("heard_at"),
+    _number("offset"),
+    _number("epoch"),
+    _number("directory"),
+    _text("digest"),
+    _text("release"),
+    _text("echo"),
+    sqlite_with_rowid=False,
+)
+
+# How often an envelope was begun that the broker delivered again: what kills the process is found by this.
+ATTEMPT = Table(
+    "attempt",
+    METADATA,
+    Column("digest", LargeBinary, primary_key=True),
+    _number("count"),
     _number("at"),
     sqlite_with_rowid=False,
 )
