@@ -24,6 +24,7 @@ class Event(StrEnum):
     NODE_FAILED = "node.failed"
     BROKER_CONNECTED = "broker.connected"
     BROKER_LOST = "broker.lost"
+    BROKER_BLOCKED = "broker.blocked"
     TOPOLOGY_MISSING = "topology.missing"
     STORE_TROUBLE = "store.trouble"
     STORE_RECOVERED = "store.recovered"

@@ -21,6 +21,7 @@ import gc
 import shutil
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from relay import directory, topology
@@ -40,8 +41,8 @@ from relay.metrics import Metrics
 from relay.outbox import Outbox
 from relay.policy import Judge
 from relay.pump import Pump
-from relay.retention import Retention
 from relay.requests import Requests
+from relay.retention import Retention
 from relay.seal import Sealer
 from relay.settings import Settings, read_secret
 from relay.store import Store
@@ -227,15 +228,19 @@ def _check_keys(settings: Settings, register: directory.Directory, held: set[str
 def _broker_plan(settings: Settings) -> BrokerPlan:
     centre, broker = settings.centre, settings.broker
     lanes = (*topology.LANES, topology.CONTROL)
+    read_secret(broker.password_file)  # a node that has none says so and ends; later it is read at each attempt
     return BrokerPlan(
         url=broker.url,
-        password=read_secret(broker.password_file),
+        password=partial(read_secret, broker.password_file),
         exchange=topology.exchange(centre),
         queues=tuple((lane, topology.queue(centre, lane)) for lane in lanes),
         prefetch=broker.prefetch,
         confirm_seconds=broker.confirm_seconds,
         reconnect_seconds=broker.reconnect_seconds,
         heartbeat_seconds=broker.heartbeat_seconds,
+        ping_key=topology.control_key(centre, centre),
+        ping_seconds=broker.ping_seconds,
+        ping_limit_seconds=broker.ping_limit_seconds,
     )
 
 

@@ -65,6 +65,8 @@ class BrokerSettings(_Section):
     confirm_seconds: float = Field(30, gt=0, description="how long to wait for the broker to confirm an envelope")
     reconnect_seconds: float = Field(15, gt=0, description="longest pause between two attempts to reach the broker")
     heartbeat_seconds: int = Field(15, ge=1, le=600, description="AMQP heartbeat, proposed to the broker")
+    ping_seconds: float = Field(10, gt=0, description="pause between two pings that a node sends to itself through the broker")
+    ping_limit_seconds: float = Field(20, gt=0, description="how long a ping may take before the connections are made anew")
 
 
 class StoreSettings(_Section):

@@ -11,12 +11,13 @@ from typing import Any, cast
 
 import aio_pika
 import pytest
-from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractChannel
 
-from relay import broker as broker_module
 from relay import handover, messages, topology
 from relay import node as node_module
+from relay.broker import bounded, troubles
 from relay.errors import Busy, StoreTrouble
+from relay.node import Node
 from relay.outbox import Submission
 from relay.rabbit import Management, PrivateBroker
 from relay.store import Connection
@@ -55,6 +56,13 @@ def mend(live: Live) -> None:
         management.apply(management.plan(network.topology, network.passwords), network.passwords)
 
 
+def lose(node: Node) -> None:
+    """Let a node lose its broker."""
+    link = node.broker._link
+    assert link is not None
+    link.lose(troubles.lost())
+
+
 async def empty(live: Live) -> None:
     """Take what earlier tests left at B."""
     while await live.take(B, wait=1):
@@ -84,14 +92,16 @@ async def test_a_full_queue_costs_no_connection_and_delays_no_other(live: Live) 
         await queue.bind(topology.DIRECT_EXCHANGE, f"*.to.{C}.actual.priority")
 
     await administer(live, shrink)
-    exchange = live[A].broker._exchange
+    link = live[A].broker._link
     for number in range(30):
         await live.submit(A, message(case_number=f"FULL-{number}", to=[C], precedence="priority"))
     failures = live[A].centre.metrics.publish_failures.labels("not-confirmed")
     await eventually(lambda: failures._value.get() > 0)
     other = await live.submit(A, message(case_number="OTHER-2", to=[B], precedence="priority"))
     await live.reaches(A, other.id, B, "accepted", 5)
-    assert live[A].broker._exchange is exchange
+    assert link is not None
+    assert live[A].broker._link is link
+    assert not link.lost.is_set()
     await administer(live, lambda channel: channel.queue_delete(name))
     mend(live)
 
@@ -143,25 +153,30 @@ async def test_the_pump_outlives_a_store_that_can_not_be_read(live: Live, monkey
     await live.reaches(A, stored.id, B, "accepted")
 
 
-async def test_closing_a_frozen_connection_does_not_swallow_the_end() -> None:
-    """A task that is cancelled while it closes a connection ends; a cancellation that nobody asked for passes."""
+async def test_a_frozen_step_does_not_swallow_the_end() -> None:
+    """Who waits for a broker that never answers and is cancelled ends; a cancellation that nobody asked for passes."""
+    clinging = asyncio.Event()
 
-    class Frozen:
-        async def close(self) -> None:
-            await asyncio.sleep(60)
+    async def clings() -> None:
+        while not clinging.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await clinging.wait()
 
-    class Stray:
-        async def close(self) -> None:
-            raise asyncio.CancelledError
+    async def strays() -> None:
+        raise asyncio.CancelledError
 
-    task = asyncio.create_task(broker_module._close(cast("AbstractConnection", Frozen())))
+    task = asyncio.create_task(bounded.within(clings(), 60))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
     assert task.cancelled()
-    await broker_module._close(cast("AbstractConnection", Stray()))
+    with pytest.raises(TimeoutError):
+        await bounded.within(clings(), 0.01)
+    clinging.set()
+    with bounded.best_effort():
+        await bounded.within(strays(), 1)
 
 
 async def test_a_loop_that_is_cancelled_from_inside_ends_the_node() -> None:
@@ -195,7 +210,7 @@ async def test_deliveries_of_a_lost_connection_do_not_pile_up(live: Live, monkey
     ids = {(await live.submit(A, message(case_number=f"PILE-{number}", to=[B]))).id for number in range(20)}
     await eventually(lambda: inbox._messages._waiting)
     for _ in range(4):
-        live[B].broker._lose(live[B].broker._lost)
+        lose(live[B])
         await asyncio.wait_for(live[B].broker.connected.wait(), 10)
         await asyncio.sleep(0.3)
     waiting = [delivery.raw for delivery in inbox._messages._waiting]

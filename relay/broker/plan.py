@@ -1,0 +1,46 @@
+"""What the node tells its broker module, and what it gets from it: the plan and the delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerPlan:
+    """What a node uses of its broker: the exchange it writes, and per lane the queue it reads and how much it takes ahead.
+
+    ``password`` is asked at each attempt, so that a rotated one needs no restart; it may raise ``Misconfigured``. ``ping_key`` is
+    the routing key that leads from ``exchange`` back to the queue of this node's own control lane.
+    """
+
+    url: str
+    password: Callable[[], str]
+    exchange: str
+    queues: tuple[tuple[str, str], ...]
+    prefetch: int
+    confirm_seconds: float
+    reconnect_seconds: float
+    heartbeat_seconds: int
+    ping_key: str
+    ping_seconds: float
+    ping_limit_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An envelope as the broker handed it over; nothing of it is trusted."""
+
+    lane: str
+    raw: bytes
+    routing_key: str
+    redelivered: bool
+    message: AbstractIncomingMessage
+    channel: AbstractChannel  # the message's own can't be asked for once it is closed
+
+    @property
+    def gone(self) -> bool:
+        """Whether its channel is closed, so that it can't be acknowledged any more: the broker delivers it again."""
+        return self.channel.is_closed
