@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import random
 
 from relay.audit import AuditStep
 from relay.broker import Broker
@@ -121,17 +122,21 @@ class Pump:
             self._refusals.pop(n, None)
         except (BrokerTrouble, StoreTrouble) as trouble:
             self._centre.metrics.publish_failures.labels(trouble.code).inc()
-            self._again(rank, n)
+            self._again(rank, n, trouble.code)
         finally:
             self._room.release()
 
-    def _again(self, rank: int, n: int) -> None:
-        """Put an envelope back to its place when the broker is gone, else off for a while: then it is its own trouble."""
-        if not self._broker.connected.is_set():
+    def _again(self, rank: int, n: int, code: str) -> None:
+        """Put an envelope back to its place when the broker is gone, else off for a while: then it is its own trouble.
+
+        One that the broker refuses takes the connection with it, so it would do that again and again in its old place.
+        """
+        if not self._broker.connected.is_set() and code != "broker-refused":
             heapq.heappush(self._due, (rank, n))
             return
         refusals = self._refusals[n] = self._refusals.get(n, 0) + 1
-        pause = min(PAUSE_SECONDS * 2 ** min(refusals - 1, 10), LONGEST_PAUSE_SECONDS)
+        longest = min(PAUSE_SECONDS * 2 ** min(refusals - 1, 10), LONGEST_PAUSE_SECONDS)
+        pause = random.uniform(longest / 2, longest)  # noqa: S311 - so that what was refused together comes again one by one
         self._put_off[n] = rank
         asyncio.get_running_loop().call_later(pause, self._put_back, n)
 
