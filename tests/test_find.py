@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import re
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +15,7 @@ import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from relay import codes, messages
 from relay.api import Api
@@ -519,6 +521,50 @@ async def test_the_store_at_rest_holds_nothing_that_is_searched_for(asking: Aski
         raw = b"".join(path.read_bytes() for path in file.parent.glob(f"{file.name}*"))
         assert len(raw) > 50_000
         assert {word for word in words if word.encode() in raw} == set()
+
+
+async def test_what_is_damaged_at_rest_is_shown_as_such(asking: Asking, nodes: dict[str, Node]) -> None:
+    """It is found, says why it can't be read, and hides no other hit."""
+    sound = await asking.send(seizure(case_number="BROKEN-1"))
+    broken = await asking.send(seizure(case_number="BROKEN-1"))
+    spoil = text(
+        "UPDATE outbox_sealed SET body = zeroblob(length(body)) WHERE n = (SELECT envelope FROM outbox_message WHERE id = :id)"
+    )
+    await nodes["WEST"].centre.store.write(lambda connection: connection.execute(spoil, {"id": broken}))
+    first, second = await asking.found("WEST", identifier="broken 1")
+    assert (first["id"], first["damaged"], first["direction"]) == (broken, "not-an-envelope", "sent")
+    assert "kind" not in first
+    assert (second["id"], second["kind"]) == (sound, "seizure")
+
+
+async def test_the_command_prints_a_line_a_message(asking: Asking, offices: Network, one: str) -> None:
+    """Id, direction, time, origin, kind, crime types, a handling code above H0, states; or the answer as JSON."""
+    assert one in await asking.ids("EAST", identifier="9700110")
+    config = ["--config", str(offices.node_file("EAST"))]
+    line = next(found for found in (await command("--identifier", "imo 9700110", *config))[1].splitlines() if one in found)
+    assert re.fullmatch(rf"{one}  received  [0-9T:.-]+Z  WEST  seizure  drugs.cocaine  H1  waiting", line)
+    status, out, err = await command("--kind", "seizure", "--status", "actual", "--limit", "1", *config)
+    assert status == 0
+    before = re.fullmatch(r"There are more: the same with --before ([0-9a-f]+)\n", err)
+    assert before
+    given = ("--kind", "seizure", "--status", "actual", "--limit", "1", "--before", before.group(1), "--json")
+    second = json.loads((await command(*given, *config))[1])["messages"]
+    assert [hit["id"] for hit in second] != [out.split()[0]]
+    status, out, err = await command("--country", "Belgium", *config)
+    assert (status, out) == (65, "")
+    assert "[unknown-code]" in err
+
+
+async def command(*words: str) -> tuple[int, str, str]:
+    """Run ``relay message find``; return its exit status and what it wrote."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "relay", "message", "find", *words),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parent.parent,
+    )
+    out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()
 
 
 async def test_a_search_goes_on_record_with_the_names_of_its_filters_alone(asking: Asking, nodes: dict[str, Node]) -> None:
