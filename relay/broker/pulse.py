@@ -28,13 +28,15 @@ class Pulse:
         self._every = every
         self._limit = limit
         self._next = now
-        self._sent: float | None = None
+        self._since: float | None = None
         self._answer: bool | None = None
         self._heard = False
 
     def sent(self, now: float) -> None:
-        """Note that a ping is under way."""
-        self._sent, self._answer, self._heard = now, None, False
+        """Note that a ping is under way; those before it may be still, or may have gone to another process of this centre."""
+        self._next = now + self._every
+        if self._since is None:
+            self._since, self._answer, self._heard = now, None, False
 
     def answered(self, *, taken: bool) -> None:
         """Note the broker's answer to the publication of a ping: whether it took it."""
@@ -47,21 +49,19 @@ class Pulse:
 
     def rest(self, now: float) -> None:
         """Note that the link is known to be well, or that nothing may be expected of it for now; the next ping is due later."""
-        self._sent, self._next = None, now + self._every
+        self._since, self._next = None, now + self._every
 
     def hurry(self, now: float) -> None:
         """Send the next ping at once."""
-        self._sent, self._next = None, now
+        self._since, self._next = None, now
 
     def verdict(self, now: float, *, saturated: bool) -> Verdict:
         """Return what to do; ``saturated`` says that this node holds all that it may take ahead of the ping's lane."""
-        if self._sent is None:
-            return Verdict.PING if now >= self._next else Verdict.WELL
         if self._answer is not None and self._heard:
-            self.rest(now)
-            return Verdict.WELL
-        if self._answer is False:
-            return Verdict.ASK
-        if now - self._sent <= self._limit:
-            return Verdict.WELL
-        return Verdict.ASK if self._answer and saturated else Verdict.SILENT
+            self._since = None
+        if self._since is not None:
+            if self._answer is False:
+                return Verdict.ASK
+            if now - self._since > self._limit:
+                return Verdict.ASK if self._answer and saturated else Verdict.SILENT
+        return Verdict.PING if now >= self._next else Verdict.WELL
