@@ -361,6 +361,35 @@ async def test_a_recall_of_what_waits_under_hold_withholds_it(live: Live) -> Non
     await eventually(lambda: confirmed(live, cancel))
 
 
+def updating(stored: Stored, raw: bytes, **fields: Any) -> bytes:
+    """Return an update of a message with fields of it changed."""
+    inner = {**json.loads(raw), **fields}
+    marks = {key: inner[key] for key in ("crime_types", "countries", "tlp", "purpose", "nominal", "to") if key in inner}
+    reference = {"id": stored.id, "digest": hashlib.sha256(raw).hexdigest(), "relation": "updates"}
+    outer = json.loads((EXAMPLES / "update.minimal.json").read_bytes())
+    return json.dumps({**outer, **marks, "references": [reference], "message": inner}).encode()
+
+
+async def test_holds_on_two_versions_each_keep_their_own_recall_waiting(live: Live) -> None:
+    """The update is confirmed when the first version's hold ends, the cancel only when the last hold does."""
+    first, raw = await delivered(live, "RET-18", retention_until=None)
+    await live[B].retention.hold(first.id, "order 23", "operator")
+    second = await live.submit(A, updating(first, raw, case_number="RET-18-2"))
+    assert [one.id for one in await live.take(B)] == [second.id]
+    await live[B].retention.hold(second.id, "order 24", "operator")
+    cancel = await live.submit(A, cancelling(first, raw))
+    assert [one.id for one in await live.take(B)] == [cancel.id]
+    await live.reaches(A, cancel.id, B, "delivered")
+    assert not await confirmed(live, second)
+    await live[B].retention.lift(first.id, "order 23 ended", "operator")
+    await eventually(lambda: confirmed(live, second))
+    assert not await confirmed(live, cancel)
+    assert [bool(await ciphertext(live[B], one.id)) for one in (first, second)] == [False, True]
+    await live[B].retention.lift(second.id, "order 24 ended", "operator")
+    await eventually(lambda: confirmed(live, cancel))
+    assert await ciphertext(live[B], second.id) == b""
+
+
 async def test_a_run_that_is_killed_in_the_middle_is_finished_by_the_next(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """The node ends between two transactions; after the restart the rest goes, and nothing goes twice."""
     monkeypatch.setattr(retention, "PAGE", 2)
