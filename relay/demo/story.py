@@ -23,7 +23,7 @@ from relay.demo.system import DemoFailed, System
 from relay.demo.traffic import Told
 from relay.messages.rules import SHARED
 
-STEP_SECONDS = 30.0
+STEP_SECONDS = 90.0
 LOOK_SECONDS = 0.05
 INDENT = 22
 
