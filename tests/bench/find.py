@@ -66,8 +66,8 @@ queries were asked other programs used {others:.0%} of the machine, in bursts, s
 
 {table}
 
-Target: every query under 100 ms with a page of 100 (the default). The slowest by p99 is "{worst}" with {p99:.1f} ms: {met}.
-A page costs 60 to 80 µs a hit on top, so one of 1,000 comes near the target or passes it.
+Target: every query under {target} ms with a page of 100 (the default). {verdicts}
+A page of 1,000 opens a thousand messages, at about 0.1 ms of CPU each, and passes it.
 """
 
 KINDS = (
@@ -303,7 +303,6 @@ def _figures(times: list[float]) -> tuple[float, float, float]:
 
 def section(count: int, cost: tuple[float, float], measured: list[Times], others: float) -> str:
     """Return the section of the page."""
-    worst = max((one for one in measured if "limit" not in one.shape.params), key=lambda one: _figures(one.whole)[1])
     return _SECTION.format(
         count=count,
         date=datetime.now(UTC).date(),
@@ -315,10 +314,17 @@ def section(count: int, cost: tuple[float, float], measured: list[Times], others
         rounds=ROUNDS,
         others=others,
         table="\n".join(table(measured)),
-        worst=worst.shape.about,
-        p99=_figures(worst.whole)[1],
-        met="met" if _figures(worst.whole)[1] < TARGET_MS else "**not met**",
+        target=TARGET_MS,
+        verdicts="\n".join(_verdict(measured, place, name) for place, name in enumerate(("p50", "p99"))),
     )
+
+
+def _verdict(measured: list[Times], place: int, name: str) -> str:
+    """Say which query of a page of the default size is the slowest by one figure, and whether it meets the target."""
+    default = [one for one in measured if "limit" not in one.shape.params]
+    worst = max(default, key=lambda one: _figures(one.whole)[place])
+    took = _figures(worst.whole)[place]
+    return f'Slowest by {name}: "{worst.shape.about}", {took:.1f} ms: {"met" if took < TARGET_MS else "**not met**"}.'
 
 
 async def run(count: int) -> tuple[tuple[float, float], list[Times], float]:
