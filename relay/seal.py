@@ -117,14 +117,16 @@ class Sealer:
         *,
         directory: int,
         now: int,
+        epoch: int | None = None,
     ) -> Sealed:
         """Return consecutive messages of an envelope of this centre in a new one: same ids, sequences and commitments, a new key.
 
-        An addressee's ``first`` is the sequence of the first of these messages. Raises ``Rejected`` when one of them was purged.
+        An addressee's ``first`` is the sequence of the first of these messages: another than before only in another ``epoch``.
+        Raises ``Rejected`` when one of them was purged.
         """
         plaintexts = [_plaintext(old, content_key, position) for position in positions]
         items = tuple(old.core.messages[position] for position in positions)
-        core = self._core(old.core.type, old.core.lane, items, addressees, old.core.epoch, directory, now)
+        core = self._core(old.core.type, old.core.lane, items, addressees, epoch or old.core.epoch, directory, now)
         return self._enclose(core, plaintexts, addressees)
 
     def _core(
