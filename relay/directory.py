@@ -17,7 +17,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from relay import codes
 from relay.errors import Misconfigured
@@ -165,12 +165,11 @@ class Directory(_Record):
     expires_at: AwareDatetime
     policy: Policy = Policy()
     members: tuple[Member, ...]
-    _digest: str = PrivateAttr("0" * 64)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the very bytes that were signed, hex; zeros of one that was not read from its files."""
-        return self._digest
+        return "0" * 64
 
     def member(self, centre: str) -> Member | None:
         """Return the active member of this id, or None."""
@@ -252,7 +251,7 @@ def read_directory(raw: bytes, signatures: bytes, root: Root, network: str, now:
         signed = Signatures.model_validate_json(signatures).signatures
         _check_signed(raw, signed, root)
         directory = Directory.model_validate_json(raw)
-        directory._digest = digest(raw)
+        directory.__dict__["digest"] = digest(raw)
         _check_members(directory)
     except (ValidationError, ValueError) as error:
         raise Misconfigured("bad-directory", f"The directory is not valid: {_first(error)}") from error
