@@ -17,9 +17,9 @@ from relay import messages, topology
 from relay.errors import Refused
 from relay.outbox import Submission
 from relay.rabbit import PrivateBroker
-from tests.live import EXAMPLES, Live, eventually, message, private_network
+from tests.live import EXAMPLES, Live, eventually, message, private_network, redirect
 
-CENTRES = ("BRU", "LYO", "SIN", "BE-CUS")
+CENTRES = ("HBRU", "HLYO", "HSIN", "BE-HCUS")
 EVERYWHERE = ["BE", "SG", "EC"]
 LATE = "2099-01-01T00:00:00Z"
 
@@ -34,58 +34,66 @@ class Row:
     passes: dict[str, Any]
     reaches: set[str]
     judged: bool = True
-    origin: str = "LYO"
+    origin: str = "HLYO"
 
 
 ROWS = [
-    Row("TLP RED", {"tlp": "RED", "to": None}, "contradiction", {"tlp": "RED", "to": ["BRU"]}, {"BRU"}),
-    Row("TLP missing", {"tlp": None}, "missing-field", {"tlp": "GREEN"}, {"BRU", "SIN", "BE-CUS"}),
+    Row("TLP RED", {"tlp": "RED", "to": None}, "contradiction", {"tlp": "RED", "to": ["HBRU"]}, {"HBRU"}),
+    Row("TLP missing", {"tlp": None}, "missing-field", {"tlp": "GREEN"}, {"HBRU", "HSIN", "BE-HCUS"}),
     Row(
         "H3 without its text",
         {"handling": "H3"},
         "contradiction",
         {"handling": "H3", "handling_text": "Ask before use."},
-        {"BRU", "SIN", "BE-CUS"},
+        {"HBRU", "HSIN", "BE-HCUS"},
     ),
-    Row("H1", {"handling": "H7"}, "not-in-list", {"handling": "H1"}, {"BRU", "SIN", "BE-CUS"}),
-    Row("grading", {"grading": None}, "missing-field", {"grading": "B2"}, {"BRU", "SIN", "BE-CUS"}),
-    Row("grading contradicted", {"grading": "Z9"}, "not-in-list", {"grading": "X4"}, {"BRU", "SIN", "BE-CUS"}),
+    Row("H1", {"handling": "H7"}, "not-in-list", {"handling": "H1"}, {"HBRU", "HSIN", "BE-HCUS"}),
+    Row("grading", {"grading": None}, "missing-field", {"grading": "B2"}, {"HBRU", "HSIN", "BE-HCUS"}),
+    Row("grading contradicted", {"grading": "Z9"}, "not-in-list", {"grading": "X4"}, {"HBRU", "HSIN", "BE-HCUS"}),
     Row(
         "classification",
-        {"classification": "confidential", "to": ["SIN"]},
+        {"classification": "confidential", "to": ["HSIN"]},
         "recipient-not-entitled",
         {"classification": "confidential"},
-        {"BRU"},
+        {"HBRU"},
     ),
-    Row("nominal", {"nominal": True, "to": ["BRU"]}, "recipient-not-entitled", {"nominal": True}, {"SIN"}),
-    Row("nominal missing", {"nominal": None}, "missing-field", {"nominal": False}, {"BRU", "SIN", "BE-CUS"}),
-    Row("exclusion", {"exclude": ["BRU"], "to": ["BRU"]}, "contradiction", {"exclude": ["BRU"]}, {"SIN", "BE-CUS"}),
+    Row("nominal", {"nominal": True, "to": ["HBRU"]}, "recipient-not-entitled", {"nominal": True}, {"HSIN"}),
+    Row("nominal missing", {"nominal": None}, "missing-field", {"nominal": False}, {"HBRU", "HSIN", "BE-HCUS"}),
+    Row("exclusion", {"exclude": ["HBRU"], "to": ["HBRU"]}, "contradiction", {"exclude": ["HBRU"]}, {"HSIN", "BE-HCUS"}),
     Row(
         "exclusion of a country",
-        {"exclude": ["BE"], "to": ["BE-CUS"]},
+        {"exclude": ["BE"], "to": ["BE-HCUS"]},
         "recipient-not-entitled",
         {"exclude": ["BE"]},
-        {"BRU", "SIN"},
+        {"HBRU", "HSIN"},
     ),
-    Row("purpose", {"purpose": "curiosity"}, "not-in-list", {"purpose": "warning"}, {"BRU", "SIN", "BE-CUS"}),
-    Row("purpose missing", {"purpose": None}, "missing-field", {"purpose": "arrest"}, {"BRU", "SIN", "BE-CUS"}),
+    Row("purpose", {"purpose": "curiosity"}, "not-in-list", {"purpose": "warning"}, {"HBRU", "HSIN", "BE-HCUS"}),
+    Row("purpose missing", {"purpose": None}, "missing-field", {"purpose": "arrest"}, {"HBRU", "HSIN", "BE-HCUS"}),
     Row(
         "retention",
         {"retention_until": LATE},
         "bad-retention",
         {"retention_until": "2027-06-30T00:00:00Z"},
-        {"BRU", "SIN", "BE-CUS"},
+        {"HBRU", "HSIN", "BE-HCUS"},
         judged=False,
     ),
-    Row("ownership", {"origin": "SIN"}, "other-origin", {"origin": "LYO"}, {"BRU", "SIN", "BE-CUS"}),
-    Row("exercise", {"status": "drill"}, "not-in-list", {"status": "exercise"}, {"BRU", "SIN", "BE-CUS"}),
+    Row("ownership", {"origin": "HSIN"}, "other-origin", {"origin": "HLYO"}, {"HBRU", "HSIN", "BE-HCUS"}),
+    Row("exercise", {"status": "drill"}, "not-in-list", {"status": "exercise"}, {"HBRU", "HSIN", "BE-HCUS"}),
 ]
+
+
+def entitled(register: dict[str, Any]) -> None:
+    """Let HBRU hear no personal data, HSIN nothing classified, BE-HCUS only of Europe and no personal data."""
+    members = {member["id"]: member for member in register["members"]}
+    members["HBRU"] |= {"clearance": "confidential", "subscribe": [{"crime_types": ["*"], "regions": ["001"]}]}
+    members["HSIN"] |= {"clearance": "unclassified"}
+    members["BE-HCUS"] |= {"country": "BE", "subscribe": [{"crime_types": ["drugs"], "regions": ["150"]}]}
 
 
 @pytest.fixture(scope="module")
 async def net(tmp_path_factory: pytest.TempPathFactory, broker: PrivateBroker) -> AsyncIterator[Live]:
     """Run four nodes on a virtual host of their own."""
-    live = Live(private_network(tmp_path_factory.mktemp("handling"), broker, "handling", CENTRES), broker)
+    live = Live(redirect(private_network(tmp_path_factory.mktemp("handling"), broker, "handling", CENTRES), entitled), broker)
     await live.start(*CENTRES)
     yield live
     await live.close()
@@ -112,7 +120,7 @@ async def test_a_mark_refuses_and_lets_pass(net: Live, row: Row) -> None:
 @pytest.mark.parametrize("row", [row for row in ROWS if row.judged], ids=lambda row: row.mark)
 async def test_a_receiver_decides_by_itself(net: Live, row: Row) -> None:
     """A message that its sender's node should have refused is refused by the receiver, signed, and never given out."""
-    to = (row.refused.get("to") or ["BRU"])[0]
+    to = (row.refused.get("to") or ["HBRU"])[0]
     raw = written(row.refused)
     status = row.refused.get("status", "actual")
     lane = topology.lane(status, "routine") if status in ("actual", "exercise", "test") else "exercise"
@@ -125,10 +133,10 @@ async def test_a_receiver_decides_by_itself(net: Live, row: Row) -> None:
 
 async def test_exercise_and_actual_never_mix(net: Live) -> None:
     """Exercise traffic travels in a lane of its own, and neither recalls nor updates what is actual."""
-    sent = await net.submit("LYO", written({"status": "exercise", "precedence": "flash", "to": ["BRU"]}))
-    assert await lane(net, "LYO", sent.id) == "exercise"
-    assert (await net.submit("LYO", written({"precedence": "flash", "to": ["BRU"]}))).recipients == ("BRU",)
-    await take(net, "BRU")
+    sent = await net.submit("HLYO", written({"status": "exercise", "precedence": "flash", "to": ["HBRU"]}))
+    assert await lane(net, "HLYO", sent.id) == "exercise"
+    assert (await net.submit("HLYO", written({"precedence": "flash", "to": ["HBRU"]}))).recipients == ("HBRU",)
+    await take(net, "HBRU")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in messages.MODELS if kind not in ("update", "cancel")])

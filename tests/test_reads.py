@@ -14,13 +14,13 @@ from relay.outbox import Submission
 from relay.rabbit import PrivateBroker
 from tests.live import Live, message, private_network, redirect
 
-CENTRES = ("BRU", "LYO", "SIN")
+CENTRES = ("VBRU", "VLYO", "VSIN")
 EVERYWHERE = ["BE", "SG"]
 
 
 def unread(register: dict[str, Any]) -> None:
-    """Let SIN read no seizure of version 1.0."""
-    member = next(one for one in register["members"] if one["id"] == "SIN")
+    """Let VSIN read no seizure of version 1.0."""
+    member = next(one for one in register["members"] if one["id"] == "VSIN")
     member["reads"]["seizure"] = ["1.7"]
 
 
@@ -36,24 +36,24 @@ async def net(tmp_path_factory: pytest.TempPathFactory, broker: PrivateBroker) -
 
 async def test_a_centre_that_can_not_read_it_is_left_out_and_the_sender_is_told(net: Live) -> None:
     """A broadcast goes to the others, and the answer names who is left out and why."""
-    sent = await net.submit("BRU", message(countries=EVERYWHERE))
-    assert sent.recipients == ("LYO",)
-    assert [(one.centre, one.code) for one in sent.withheld] == [("SIN", "unreadable-version")]
-    assert [one.id for one in await net.take("LYO")] == [sent.id]
-    assert await net.take("SIN", wait=0.5) == []
+    sent = await net.submit("VBRU", message(countries=EVERYWHERE))
+    assert sent.recipients == ("VLYO",)
+    assert [(one.centre, one.code) for one in sent.withheld] == [("VSIN", "unreadable-version")]
+    assert [one.id for one in await net.take("VLYO")] == [sent.id]
+    assert await net.take("VSIN", wait=0.5) == []
 
 
 async def test_a_named_centre_that_can_not_read_it_is_refused(net: Live) -> None:
     """Naming it is a mistake that the sender learns of at once."""
-    raw = message(countries=EVERYWHERE, to=["SIN"])
-    outcome = (await net["BRU"].outbox.submit([Submission(raw, messages.parse(raw))]))[0]
+    raw = message(countries=EVERYWHERE, to=["VSIN"])
+    outcome = (await net["VBRU"].outbox.submit([Submission(raw, messages.parse(raw))]))[0]
     assert isinstance(outcome, Refused)
     assert [(one.pointer, one.code) for one in outcome.problems] == [("/to/0", "unreadable-version")]
 
 
 async def test_a_newer_minor_version_arrives_byte_for_byte(net: Live) -> None:
     """A field that this release does not know survives the relay untouched, in the original bytes."""
-    raw = json.dumps({**json.loads(message(to=["LYO"])), "version": "1.9", "added_later": {"so": ["it", "is"]}}).encode()
-    sealed = net.seal("BRU", ["LYO"], [raw])
-    await net.inject("BRU", "LYO", sealed.raw)
-    assert [one.raw for one in await net.take("LYO")] == [raw]
+    raw = json.dumps({**json.loads(message(to=["VLYO"])), "version": "1.9", "added_later": {"so": ["it", "is"]}}).encode()
+    sealed = net.seal("VBRU", ["VLYO"], [raw])
+    await net.inject("VBRU", "VLYO", sealed.raw)
+    assert [one.raw for one in await net.take("VLYO")] == [raw]
