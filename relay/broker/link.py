@@ -269,7 +269,7 @@ class Link:
         except DeliveryError:  # the queue is full: an answer all the same
             self._answered(taken=False, unbound=False)
         except FAILURES as error:
-            self.lose(troubles.of_publish(error, self._plan.url))
+            self.lose(troubles.of_loss(error, self._plan.url))
         except asyncio.CancelledError:
             if asked_to_end():
                 raise

@@ -83,14 +83,17 @@ class Broker:
         except TimeoutError as error:
             if await link.is_blocked():
                 raise troubles.blocked() from error
-            raise _give_up(link, troubles.of_publish(error, self._plan.url)) from error
+            trouble = troubles.unconfirmed(self._plan.confirm_seconds)
+            link.lose(trouble)
+            raise trouble from error
         except FAILURES as error:
-            raise _give_up(link, troubles.of_publish(error, self._plan.url)) from error
+            link.lose(troubles.of_loss(error, self._plan.url))
+            raise troubles.of_publish(error, self._plan.url) from error
         except asyncio.CancelledError:
             if asked_to_end():
                 raise
-            trouble = BrokerTrouble("not-confirmed", "The connection closed before the broker confirmed.")
-            raise _give_up(link, trouble) from None
+            link.lose(troubles.lost())
+            raise BrokerTrouble("not-confirmed", "The connection closed before the broker confirmed.") from None
 
     async def ack(self, deliveries: Iterable[Delivery]) -> None:
         """Acknowledge deliveries, all that came before them on their lanes included.
@@ -195,9 +198,3 @@ class Broker:
         self.trouble = trouble
         if self._repeats.due(trouble, asyncio.get_running_loop().time()):
             self._log.warning(_EVENTS.get(trouble.code, Event.BROKER_LOST), code=trouble.code, detail=trouble.detail)
-
-
-def _give_up(link: Link, trouble: BrokerTrouble) -> BrokerTrouble:
-    """Give a link up; return the trouble, to be raised."""
-    link.lose(trouble)
-    return trouble

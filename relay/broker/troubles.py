@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
-from aio_pika.exceptions import AMQPError, AuthenticationError, ChannelClosed, ChannelNotFoundEntity, ProbableAuthenticationError
+from aio_pika.exceptions import (
+    AMQPError,
+    AuthenticationError,
+    ChannelClosed,
+    ChannelNotFoundEntity,
+    InvalidFrameError,
+    ProbableAuthenticationError,
+)
 from yarl import URL
 
 from relay.errors import BrokerTrouble, RelayError
@@ -12,25 +20,23 @@ from relay.errors import BrokerTrouble, RelayError
 REPEAT_FIRST_SECONDS = 60.0
 REPEAT_LONGEST_SECONDS = 3600.0
 
-_REFUSED = (AuthenticationError, ProbableAuthenticationError)
+_REFUSED = (AuthenticationError, ProbableAuthenticationError, RelayError)  # ours: the password can't be read
 _REFUSALS = ("ACCESS_REFUSED", "NOT_ALLOWED")
+_NO_VHOST = "there is no such virtual host, or the account may not use it"
 _MEND = "Its operator sees it with `relay broker plan` and mends it with `relay broker apply`; the node goes on by itself then."
 
 
 def of(error: BaseException, url: str) -> BrokerTrouble:
     """Return what an error of a connection or channel means."""
-    where = URL(url).with_user(None)
     if isinstance(error, BrokerTrouble):
         return error
-    if isinstance(error, RelayError):  # the password can't be read
-        return BrokerTrouble("broker-refused", f"The broker at {where} can't be logged in to: {error.detail}")
+    where, words = URL(url).with_user(None), _words(error)
     if isinstance(error, ChannelNotFoundEntity):
-        return BrokerTrouble("topology-missing", f"The broker lacks something: {error}. {_MEND}")
-    if isinstance(error, _REFUSED) or any(words in str(error) for words in _REFUSALS):
-        return BrokerTrouble("broker-refused", f"The broker at {where} refuses this centre's account: {error}.")
-    if isinstance(error, ChannelClosed):
-        return BrokerTrouble("broker-unreachable", f"The broker at {where} closed a channel: {error}.")
-    return BrokerTrouble("broker-unreachable", f"The broker at {where} can't be reached: {error!r}.")
+        return BrokerTrouble("topology-missing", f"The broker lacks something: {words}. {_MEND}")
+    if _is_refusal(error, words):
+        return BrokerTrouble("broker-refused", f"The broker at {where} does not let this centre in: {words}.")
+    did = "closed a channel" if isinstance(error, ChannelClosed) else "can't be reached"
+    return BrokerTrouble("broker-unreachable", f"The broker at {where} {did}: {words}.")
 
 
 def of_loss(error: BaseException | None, url: str) -> BrokerTrouble:
@@ -38,7 +44,7 @@ def of_loss(error: BaseException | None, url: str) -> BrokerTrouble:
     if isinstance(error, ChannelClosed) and error.args and error.args[-1]:
         return of(error, url)
     if isinstance(error, AMQPError | OSError) and not isinstance(error, ChannelClosed):
-        return BrokerTrouble("broker-unreachable", f"The connection to the broker was lost: {error!r}.")
+        return BrokerTrouble("broker-unreachable", f"The connection to the broker was lost: {_words(error)}.")
     return lost()
 
 
@@ -47,8 +53,15 @@ def of_publish(error: BaseException, url: str) -> BrokerTrouble:
     if isinstance(error, ChannelNotFoundEntity):
         return of(error, url)
     if isinstance(error, ChannelClosed) and error.args and error.args[-1]:
-        return BrokerTrouble("broker-refused", f"The broker refuses what this centre publishes: {error}.")
-    return BrokerTrouble("not-confirmed", f"The broker did not confirm an envelope: {error!r}.")
+        return BrokerTrouble("broker-refused", f"The broker refuses what this centre publishes: {_words(error)}.")
+    return BrokerTrouble("not-confirmed", f"The broker did not confirm an envelope: {_words(error)}.")
+
+
+def unconfirmed(seconds: float) -> BrokerTrouble:
+    """Return the trouble of a broker that does not confirm in time."""
+    return BrokerTrouble(
+        "not-confirmed", f"The broker did not confirm an envelope within {seconds:g} s; the connection is made anew."
+    )
 
 
 def lost() -> BrokerTrouble:
@@ -87,6 +100,19 @@ def together(missing: Mapping[str, BrokerTrouble]) -> BrokerTrouble:
         if trouble.code != "topology-missing":
             return trouble
     return BrokerTrouble("topology-missing", f"The broker lacks {', '.join(missing)}. {_MEND}")
+
+
+def _is_refusal(error: BaseException, words: str) -> bool:
+    """Return whether another try can't help before somebody has changed something."""
+    return isinstance(error, _REFUSED) or words == _NO_VHOST or any(refusal in words for refusal in _REFUSALS)
+
+
+def _words(error: BaseException) -> str:
+    """Return what an error says, the same each time that the same thing happens."""
+    said = error.args[-1] if isinstance(error, AMQPError) and error.args else error
+    if isinstance(error, InvalidFrameError) and "Connection.Close" in str(said):  # the library keeps the broker's words to itself
+        return _NO_VHOST
+    return re.sub(r" at 0x[0-9a-f]+", "", str(said) or type(error).__name__).rstrip(".")
 
 
 class Repeats:
