@@ -44,6 +44,18 @@ class AuditStep(StrEnum):
     RELEASE_ASKED = "release-asked"
     RELEASE_ANSWERED = "release-answered"
     REQUEST_REMINDED = "request-reminded"
+    STORE_WENT_BACK = "store-went-back"
+    PEER_ALARM = "peer-alarm"
+    EXPIRED = "expired"
+    DEFERRED = "deferred"
+    DEAD = "dead"
+    REJECTED_BY_SYSTEM = "rejected-by-system"
+    HELD = "held"
+    UNHELD = "unheld"
+    REPLAYED = "replayed"
+    DISCARDED = "discarded"
+    OVERRULED = "overruled"
+    VOIDED = "voided"
 
 
 def digest(commitments: Iterable[str]) -> str:

@@ -4,6 +4,12 @@
 system submitted them; what was given and not acknowledged is given again. A message's deadline is judged when it is first given
 out and never after. :meth:`Handover.acknowledge` commits ``delivered`` and the receipt for the origins in one transaction, and
 is idempotent: the message's id is the delivery id by which a system recognises a copy.
+
+:meth:`Handover.refuse` is the system's no. With a pause the message is *deferred* and given out again after it; tried too often,
+or past its deadline, it is *dead* and an operator decides. Without one it is *rejected*, and its origin is told the system's
+code; the system's own words stay here. What is put off holds up no other message.
+
+Errors raised: ``NotFound`` (``not-given-out``), ``Conflict`` (``already-delivered``) and ``StoreTrouble``.
 """
 
 from __future__ import annotations
@@ -19,16 +25,19 @@ from relay.broker import Broker
 from relay.centre import Centre
 from relay.control import Control, statements
 from relay.envelope import Envelope, parse
-from relay.errors import NotAuthentic, Problem, Rejected, RelayError
+from relay.errors import Conflict, NotAuthentic, NotFound, Problem, Rejected, RelayError
 from relay.log import Event
 from relay.receipts import State
-from relay.store import Connection, flags, incoming, recalled
+from relay.store import Connection, flags, handing, incoming, recalled
 from relay.store.common import Resting
-from relay.store.incoming import Handed, Place
+from relay.store.handing import Handed, Refusal, Refused
+from relay.store.incoming import Place
 
 MAX_HANDED = 1000
 CONNECT_SECONDS = 10.0  # how long after its start a node waits for the broker before it gives out what it has
 _CLOSED_BY = {"expired": AuditStep.EXPIRED_ON_HANDOUT, "recalled": AuditStep.RECALLED}
+_NEVER = 2**63
+LEAST_PAUSE_SECONDS = 0.05
 MAX_HANDED_BYTES = 16 * 1024 * 1024
 OPENED_AT_ONCE_BYTES = 16 * 1024  # a thread would cost more
 
@@ -60,6 +69,27 @@ class Acknowledged:
     unconfirmed: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class No:
+    """The system's no to a message: its code, and its words, which stay here; ``retry_after`` in seconds, None for never."""
+
+    id: str
+    code: str
+    reason: str | None = None
+    retry_after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Gift:
+    """What one look at the store gave: messages and their envelopes, what to post, what is dead, when to look again."""
+
+    handed: list[Handed]
+    resting: dict[int, Resting]
+    posted: list[tuple[str, bytes]]
+    dead: list[Place]
+    wake_at: int
+
+
 class Handover:
     """Gives messages to the centre's system."""
 
@@ -67,6 +97,7 @@ class Handover:
         self._centre = centre
         self._broker = broker
         self._control = control
+        self._wake_at = 0  # when the next deferred message comes back; the store is asked at the start
         self._patient_until = asyncio.get_running_loop().time() + CONNECT_SECONDS
 
     async def take(self, limit: int, wait: float) -> list[Given]:
@@ -77,15 +108,16 @@ class Handover:
             if (lanes := self._lanes()) and (given := await self._give(min(limit, MAX_HANDED), lanes)):
                 return given
             left = deadline - asyncio.get_running_loop().time()
-            if left <= 0 or not await self._centre.store.inbox_changed.changed(ticket, left):
+            pause = min(left, max((self._wake_at - self._centre.now()) / 1000, LEAST_PAUSE_SECONDS))
+            if left <= 0 or (not await self._centre.store.inbox_changed.changed(ticket, pause) and pause == left):
                 return []
 
     async def acknowledge(self, ids: Sequence[str], confirmed: Collection[str] = ()) -> Acknowledged:
         """Note that the centre's system took these messages, and that it saw the restriction of those it ``confirmed``."""
         now = self._centre.now()
 
-        def note(connection: Connection) -> tuple[incoming.Acknowledged, list[tuple[str, bytes]]]:
-            done = incoming.acknowledge(connection, ids, confirmed, now)
+        def note(connection: Connection) -> tuple[handing.Acknowledged, list[tuple[str, bytes]]]:
+            done = handing.acknowledge(connection, ids, confirmed, now)
             posted = self._record(connection, done.delivered, "delivered", now)
             return done, posted + self._record(connection, done.recalled, "rejected", now, "recalled")
 
@@ -96,6 +128,53 @@ class Handover:
             self._centre.log.info(Event.HANDOVER_DELIVERED, messages=len(done.delivered))
         unknown = set(ids) - done.settled - done.unconfirmed
         return Acknowledged(len(done.delivered), tuple(sorted(unknown)), tuple(sorted(done.unconfirmed)))
+
+    async def refuse(self, no: No) -> Refused:
+        """Note that the centre's system does not take a message, now or ever; doing it again changes nothing.
+
+        The message must have been given out. One that was delivered stays so and raises ``Conflict``.
+        """
+        centre, now = self._centre, self._centre.now()
+        sealed = None if no.reason is None else centre.storage_key.text_key().seal(no.reason, no.id)
+        retry_at = None if no.retry_after is None else now + no.retry_after * 1000
+        refusal = Refusal(no.id, no.code, sealed, retry_at, centre.settings.handover.attempts)
+
+        def note(connection: Connection) -> tuple[Refused | None, list[tuple[str, bytes]]]:
+            done = handing.refuse(connection, refusal, now)
+            return done, [] if done is None or not done.changed else self._note_refusal(connection, done, now)
+
+        done, posted = await centre.store.write(note)
+        if done is None:
+            raise NotFound("not-given-out", f"Message {no.id} was never given out to the centre's system.")
+        if done.state == "delivered":
+            raise Conflict("already-delivered", f"The centre's system has acknowledged message {no.id}; that stands.")
+        self._post(posted)
+        if done.changed:
+            self._say_refused(done)
+        return done
+
+    def _note_refusal(self, connection: Connection, done: Refused, now: int) -> list[tuple[str, bytes]]:
+        """Write what follows from a refusal: the receipt of a final one, the leaf of any."""
+        if done.state == "rejected":
+            step = AuditStep.RECALLED if done.withdrawn else AuditStep.REJECTED_BY_SYSTEM
+            posted = self._record(connection, [done.place], "rejected", now, done.code, step)
+            return posted + self._record(connection, done.closed, "rejected", now, "recalled")
+        step = AuditStep.DEAD if done.state == "dead" else AuditStep.DEFERRED
+        leaf = self._centre.audit.leaf(step, now, peer=done.place.origin, commitments=[done.place.commitment], code=done.code)
+        self._centre.audit.append(connection, [leaf])
+        return []
+
+    def _say_refused(self, done: Refused) -> None:
+        metrics, log = self._centre.metrics, self._centre.log
+        metrics.nacked.labels(done.state).inc()
+        if done.retry_at is not None:
+            self._wake_at = min(self._wake_at, done.retry_at)
+            self._centre.store.inbox_changed.fire()  # who waits for a message waits no longer than until then
+        known = {"message": done.place.id, "peer": done.place.origin, "code": done.code, "attempts": done.attempts}
+        if done.state == "dead":
+            log.error(Event.HANDOVER_DEAD, **known)
+        else:
+            log.warning(Event.HANDOVER_DEFERRED if done.state == "deferred" else Event.HANDOVER_REJECTED, **known)
 
     def _lanes(self) -> list[int]:
         """Return the ranks of the lanes whose messages may be given out now.
@@ -113,18 +192,35 @@ class Handover:
     async def _give(self, limit: int, lanes: list[int]) -> list[Given]:
         now = self._centre.now()
 
-        def give(connection: Connection) -> tuple[list[Handed], dict[int, Resting], list[tuple[str, bytes]]]:
-            handed, late = incoming.hand_out(connection, lanes, limit, MAX_HANDED_BYTES, now)
-            resting = incoming.envelopes(connection, {one.envelope for one in handed})
-            return handed, resting, self._record(connection, late, "rejected", now, "expired")
+        due = now >= self._wake_at
 
-        handed, resting, posted = await self._centre.store.write(give)
+        def give(connection: Connection) -> _Gift:
+            dead, wake_at = self._wake(connection, now) if due else ([], self._wake_at)
+            handed, late = handing.hand_out(connection, lanes, limit, MAX_HANDED_BYTES, now)
+            resting = incoming.envelopes(connection, {one.envelope for one in handed})
+            return _Gift(handed, resting, self._record(connection, late, "rejected", now, "expired"), dead, wake_at)
+
+        gift = await self._centre.store.write(give)
+        handed, resting, posted = gift.handed, gift.resting, gift.posted
+        self._wake_at = gift.wake_at if due else self._wake_at
+        for place in gift.dead:
+            self._centre.log.error(Event.HANDOVER_DEAD, message=place.id, peer=place.origin, code="expired")
         self._post(posted)
         few = sum(len(rest.body) for rest in resting.values()) <= OPENED_AT_ONCE_BYTES
         given = self._open(handed, resting) if few else await self._centre.work(partial(self._open, handed, resting))
         if given:
             self._centre.log.info(Event.HANDOVER_GIVEN, messages=len(given))
         return given
+
+    def _wake(self, connection: Connection, now: int) -> tuple[list[Place], int]:
+        """Let deferred messages be given out again whose time has come; return those that are dead, and when the next comes."""
+        dead, following = handing.wake(connection, now)
+        leaf = self._centre.audit.leaf
+        self._centre.audit.append(
+            connection,
+            [leaf(AuditStep.DEAD, now, peer=place.origin, commitments=[place.commitment], code="expired") for place in dead],
+        )
+        return dead, _NEVER if following is None else following
 
     def _open(self, handed: list[Handed], resting: dict[int, Resting]) -> list[Given]:
         """Decrypt what is given out, up to a bounded size; the rest is given next time.
@@ -166,10 +262,17 @@ class Handover:
         self._centre.log.error(Event.STORE_TROUBLE, code=error.code, detail=detail)
 
     def _record(
-        self, connection: Connection, places: Sequence[Place], state: State, now: int, code: str | None = None
+        self,
+        connection: Connection,
+        places: Sequence[Place],
+        state: State,
+        now: int,
+        code: str | None = None,
+        step: AuditStep | None = None,
     ) -> list[tuple[str, bytes]]:
         """Write receipts and audit leaves for messages that reached a state here; return what is to be posted."""
-        step = AuditStep.TAKEN_BY_SYSTEM if state == "delivered" else _CLOSED_BY[code or "expired"]
+        if step is None:
+            step = AuditStep.TAKEN_BY_SYSTEM if state == "delivered" else _CLOSED_BY[code or "expired"]
         posted, leaves = [], []
         purged = statements(self._confirmed(connection, places), "purged", now)
         for origin, said in statements(places, state, now, code).items():

@@ -3,7 +3,7 @@
 Signing keys are Ed25519 (RFC 8032). Sealing keys receive content keys by HPKE (RFC 9180), with one of two key encapsulation
 mechanisms: ``mlkem768-x25519`` (KEM 0x647A, the hybrid of draft-ietf-hpke-pq) or ``x25519`` (KEM 0x0020); KDF HKDF-SHA256, AEAD
 AES-256-GCM. The storage key wraps content keys at rest (AES key wrap, RFC 3394), so that a sealing key can be rotated out and
-destroyed while what was received under it stays readable to its owner.
+destroyed while what was received under it stays readable to its owner. Keys that follow from it serve the index and short texts.
 
 This module and :mod:`relay.seal` are the only ones that touch cryptography. All primitives come from ``cryptography``. Private
 keys live in PEM files (PKCS 8; a hybrid key is two blocks, ML-KEM-768 first) and are never logged or stored elsewhere.
@@ -23,6 +23,7 @@ from typing import Literal
 from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hpke, keywrap, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, mlkem, x25519
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from relay.errors import Misconfigured
 
@@ -30,6 +31,7 @@ SealingAlgorithm = Literal["mlkem768-x25519", "x25519"]
 SIGNING_ALGORITHM = "ed25519"
 CONTENT_KEY_BYTES = 32
 INDEX_BYTES = 8
+NONCE_BYTES = 12
 
 _MLKEM_PUBLIC_BYTES = 1184
 _PEM_BLOCK = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----.+?-----END [A-Z0-9 ]+-----\n?", re.DOTALL)
@@ -183,6 +185,10 @@ class StorageKey:
         """Return the key under which search terms rest in the store; it follows from this one."""
         return IndexKey(hashlib.blake2b(self._raw, digest_size=32, person=b"icr/1 index").digest())
 
+    def text_key(self) -> TextKey:
+        """Return the key under which short texts rest in the store; it follows from this one."""
+        return TextKey(hashlib.blake2b(self._raw, digest_size=32, person=b"icr/1 text").digest())
+
     def wrap(self, content_key: bytes) -> bytes:
         """Return the content key as it may rest in the store (40 bytes)."""
         return keywrap.aes_key_wrap(self._raw, content_key)
@@ -192,6 +198,25 @@ class StorageKey:
         try:
             return keywrap.aes_key_unwrap(self._raw, wrapped)
         except keywrap.InvalidUnwrap:
+            raise Misconfigured("wrong-storage-key", "The store was written under another storage key.") from None
+
+
+class TextKey:
+    """The key under which short texts of people rest in the store."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._cipher = AESGCM(raw)
+
+    def seal(self, text: str, about: str) -> bytes:
+        """Return a text as it may rest in the store; it opens only for what it is ``about``."""
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, text.encode(), about.encode())
+
+    def open(self, sealed: bytes, about: str) -> str:
+        """Return the text; raise ``Misconfigured`` when it was sealed under another storage key or is about something else."""
+        try:
+            return self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], about.encode()).decode()
+        except (InvalidTag, ValueError):
             raise Misconfigured("wrong-storage-key", "The store was written under another storage key.") from None
 
 

@@ -120,6 +120,39 @@ class RepairSettings(_Section):
     mark_first: float = Field(1, gt=0, description="how long a message is open before the first mark")
     mark_longest: float = Field(900, gt=0, description="longest pause between two marks to a peer")
     gap: float = Field(10, ge=0, description="how long a gap is left to close by itself before it is asked for")
+    heartbeat_seconds: float = Field(30, gt=0, description="pause between two heartbeats to a peer; three missed are silence")
+    echo_seconds: float = Field(30, ge=0, description="how long a start waits for a peer's word that the store is no older copy")
+
+
+class WindowSettings(_Section):
+    """How many bytes of envelopes may be under way to one peer without its receipt, per lane; beyond them it catches up alone."""
+
+    flash: int = Field(256 * 1024 * 1024, ge=1024, description="unreceipted bytes per peer in the lane of this name")
+    immediate: int = Field(64 * 1024 * 1024, ge=1024, description="unreceipted bytes per peer in the lane of this name")
+    priority: int = Field(64 * 1024 * 1024, ge=1024, description="unreceipted bytes per peer in the lane of this name")
+    routine: int = Field(64 * 1024 * 1024, ge=1024, description="unreceipted bytes per peer in the lane of this name")
+    exercise: int = Field(64 * 1024 * 1024, ge=1024, description="unreceipted bytes per peer in the lane of this name")
+
+
+class DeadlineSettings(_Section):
+    """When a message without a final word of its recipient ends; seconds."""
+
+    grace: float = Field(60, ge=0, description="how long after a message's deadline its receipt is still waited for")
+
+
+class AlarmSettings(_Section):
+    """After how many seconds a message that is not accepted raises an alarm; one not delivered does after twice that."""
+
+    flash: float = Field(120, gt=0, description="seconds until a message of this precedence must be accepted")
+    immediate: float = Field(600, gt=0, description="seconds until a message of this precedence must be accepted")
+    priority: float = Field(3600, gt=0, description="seconds until a message of this precedence must be accepted")
+    routine: float = Field(28800, gt=0, description="seconds until a message of this precedence, or of an exercise, is accepted")
+
+
+class HandoverSettings(_Section):
+    """How the centre's own system gets what arrived."""
+
+    attempts: int = Field(20, ge=1, description="how often the system may put a message off before it is dead")
 
 
 class RetentionSettings(_Section):
@@ -150,6 +183,10 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     codes: CodeSettings = CodeSettings()
     repair: RepairSettings = RepairSettings()
+    windows: WindowSettings = WindowSettings()
+    deadlines: DeadlineSettings = DeadlineSettings()
+    alarms: AlarmSettings = AlarmSettings()
+    handover: HandoverSettings = HandoverSettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
 

@@ -2,29 +2,35 @@
 
 A message is known by (origin, id) for as long as it is kept, so a second copy, re-sealed or not, has no effect. Every sequence of
 an authentic envelope is closed once it was judged, whatever the verdict; what is not closed below a lane's highest is a gap.
-The states of a message here: ``waiting`` (stored), ``handed`` (given out, not yet acknowledged), ``delivered`` (acknowledged),
-``withdrawn`` (given out, then purged by a recall before it was acknowledged), ``rejected`` (refused after it was stored, or
-recalled), ``quarantined`` (refused on arrival, kept for an operator). A purged message keeps its row and its envelope's header.
+The states of a message here: ``waiting`` (stored), ``handed`` (given out, not yet acknowledged), ``deferred`` (the system wants
+it again at a known time), ``held`` (an operator parked it), ``dead`` (nobody tries again by itself), ``delivered``
+(acknowledged), ``withdrawn`` (given out, then purged by a recall before it was acknowledged), ``rejected`` (refused after it was
+stored, or recalled), ``quarantined`` (refused on arrival, kept for an operator). A purged message keeps
+its row and its envelope's header. How a message gets from one state to the next stands in :mod:`relay.store.handing` and
+:mod:`relay.store.aside`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
-from relay.envelope import MAX_MESSAGES, Envelope, commitments, without
+from relay.envelope import MAX_MESSAGES, Core, Envelope, commitments, without
 from relay.keeping import DAY_MS, Kept
 from relay.receipts import MAX_COMMITMENTS
-from relay.store import flags, found, kept, recalled
+from relay.store import flags, found, kept, recalled, voided
 from relay.store.common import Resting, inserted, resting, upsert
-from relay.store.tables import HEARD, INBOX_CLOSED, INBOX_ENVELOPE, INBOX_MESSAGE, RECEIPT_OUT, RECEIPT_RANGE, SAMPLE
+from relay.store.tables import ASIDE, HEARD, INBOX_CLOSED, INBOX_ENVELOPE, INBOX_MESSAGE, RECEIPT_OUT, RECEIPT_RANGE, SAMPLE
 
 KEPT_SAMPLES = 1000
 QUARANTINE_MS = 365 * DAY_MS  # how long what was refused is kept for an operator
 MOST_RECEIPTS = 4096
+ENDED = recalled.CODES | {voided.CODE}
+"""Why a message was over before it came: of such a one nothing is kept, and no operator need look at it."""
+SET_ASIDE = text(f"inbox_message.{ASIDE}")
 OPEN = text("inbox_message.state IN ('waiting', 'handed')")  # as in the index: SQLite would not see that bound values fit it
 
 # Built once: these run for every envelope.
@@ -55,7 +61,8 @@ _ADD_RANGES = insert(RECEIPT_RANGE)
 class Arrival:
     """An opened envelope to take in: the sequence of its first message here, and per message the code of its refusal, or None.
 
-    ``kept`` is what is kept of each message, None of one that is refused.
+    ``kept`` is what is kept of each message, None of one that is refused. Of an envelope that was not opened (``content_key`` is
+    empty) nothing but the header is kept.
     """
 
     envelope: Envelope
@@ -90,31 +97,6 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
-    """A message on its way to the centre's system."""
-
-    id: str
-    origin: str
-    received_at: int
-    envelope: int
-    position: int
-    flags: int
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """What an acknowledgement did: messages newly delivered, withdrawn ones that it closed, and the ids by what they are.
-
-    ``settled`` are delivered now or before, ``unconfirmed`` wait until the system confirms their restriction (H3).
-    """
-
-    delivered: tuple[Place, ...]
-    recalled: tuple[Place, ...]
-    settled: frozenset[str]
-    unconfirmed: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
 class Range:
     """Consecutive sequences of one origin's lane that a receipt speaks of."""
 
@@ -128,7 +110,7 @@ def take(connection: Connection, arrival: Arrival, at: int) -> Taken:
     """Store what is new of an arrival and close its sequences; a copy of what is known changes nothing.
 
     What contradicts something known is a fork and is not stored: a known id with another commitment, a new id under a sequence
-    that is closed, a new message in an envelope whose id is known.
+    that is closed, a new message in an envelope whose id is known. What its origin declared void before it came is refused.
     """
     core = arrival.envelope.core
     known = _known(connection, core.origin, [item.id for item in core.messages])
@@ -136,12 +118,17 @@ def take(connection: Connection, arrival: Arrival, at: int) -> Taken:
     new = [position for position, item in enumerate(core.messages) if item.id not in known]
     first = arrival.first
     taken = close(connection, core.origin, Range(core.epoch, core.lane, first, first + len(core.messages) - 1))
-    if new and _is_known(connection, core.origin, core.id):
+    contradicts = bool(new) and _is_known(connection, core.origin, core.id)
+    if contradicts:
         taken = [(first, first + len(core.messages) - 1)]
     fresh = [position for position in new if not any(low <= first + position <= high for low, high in taken)]
-    forked += [position for position in new if position not in fresh]
+    late = _void(connection, core, first, [position for position in new if position not in fresh], contradicts)
+    forked += [position for position in new if position not in fresh and position not in late]
     dead = recalled.dead(connection, core.origin, {core.messages[position].id: arrival.kept[position] for position in fresh})
     codes = [dead.get(item.id) or code for item, code in zip(core.messages, arrival.verdicts, strict=True)]
+    if late:
+        fresh = sorted([*fresh, *late])
+        codes = [voided.CODE if position in late else code for position, code in enumerate(codes)]
     if fresh:
         _insert(connection, arrival, fresh, codes, at)
     rejected = {position: code for position in fresh if (code := codes[position]) is not None}
@@ -151,6 +138,12 @@ def take(connection: Connection, arrival: Arrival, at: int) -> Taken:
         duplicate=tuple(position for position, item in enumerate(core.messages) if item.id in known),
         forked=tuple(forked),
     )
+
+
+def unknown(connection: Connection, core: Core) -> list[int]:
+    """Return the positions of an envelope's messages that are not known here."""
+    known = _known(connection, core.origin, [item.id for item in core.messages])
+    return [position for position, item in enumerate(core.messages) if item.id not in known]
 
 
 def close(connection: Connection, origin: str, closed: Range) -> list[tuple[int, int]]:
@@ -191,69 +184,6 @@ def is_news(connection: Connection, origin: str, epoch: int, kind: str, number: 
     return True
 
 
-def hand_out(
-    connection: Connection, lanes: Sequence[int], limit: int, most_bytes: int, now: int
-) -> tuple[list[Handed], list[Place]]:
-    """Give out the oldest open messages of the highest precedence; return them and those whose deadline had passed.
-
-    ``lanes`` are the ranks of the lanes that may be given out of.
-
-    The first is given whatever its size, others while their envelopes have no more than ``most_bytes``. The deadline is judged
-    here, when a message is first handed out, and never again.
-    """
-    rows = connection.execute(
-        select(INBOX_MESSAGE, INBOX_ENVELOPE.c.received_at, func.length(INBOX_ENVELOPE.c.body).label("size"))
-        .join(INBOX_ENVELOPE, INBOX_ENVELOPE.c.n == INBOX_MESSAGE.c.envelope)
-        .where(OPEN, INBOX_MESSAGE.c.rank.in_(lanes))
-        .order_by(INBOX_MESSAGE.c.rank, INBOX_MESSAGE.c.n)
-        .limit(limit)
-    ).all()
-    rows = _within(rows, most_bytes)
-    late = [row for row in rows if row.state == "waiting" and 0 < row.deadline <= now]
-    expired = {row.n for row in late}
-    handed = [row for row in rows if row.n not in expired]
-    _set_state(connection, [row.n for row in handed if row.state == "waiting"], "handed", now)
-    _set_state(connection, list(expired), "rejected", now, "expired")
-    given = [Handed(row.id, row.origin, row.received_at, row.envelope, row.position, row.flags) for row in handed]
-    return given, places(connection, late)
-
-
-def _within(rows: Sequence[Any], most_bytes: int) -> list[Any]:
-    """Return the first rows whose envelopes, each counted once, have at most so many bytes; the first one in any case."""
-    counted: set[int] = set()
-    taken: list[Any] = []
-    size = 0
-    for row in rows:
-        size += 0 if row.envelope in counted else row.size
-        counted.add(row.envelope)
-        if taken and size > most_bytes:
-            break
-        taken.append(row)
-    return taken
-
-
-def acknowledge(connection: Connection, ids: Sequence[str], confirmed: Collection[str], now: int) -> Acknowledged:
-    """Note that the centre's system took these messages; those it ``confirmed`` it took with their restriction in words.
-
-    An id that was never handed out changes nothing. What a recall withdrew from the system before it acknowledged it is closed
-    with the acknowledgement of that recall.
-    """
-    rows = connection.execute(
-        select(INBOX_MESSAGE).where(INBOX_MESSAGE.c.id.in_(ids), INBOX_MESSAGE.c.state.in_(("handed", "delivered", "withdrawn")))
-    ).all()
-    open_ = [row for row in rows if row.state != "delivered"]
-    restricted = {row.id for row in open_ if flags.handling(row.flags) == "H3" and row.id not in confirmed}
-    fresh = [row for row in open_ if row.id not in restricted]
-    _set_state(connection, [row.n for row in fresh], "delivered", now)
-    recalls: dict[str, list[str]] = {}
-    for row in fresh:
-        if row.flags & flags.RECALL:
-            recalls.setdefault(row.origin, []).append(row.id)
-    closed = [row for origin, by in recalls.items() for row in recalled.settle(connection, origin, by, now)]
-    settled = frozenset(row.id for row in rows if row.id not in restricted)
-    return Acknowledged(tuple(places(connection, fresh)), tuple(places(connection, closed)), settled, frozenset(restricted))
-
-
 def envelopes(connection: Connection, numbers: Iterable[int]) -> dict[int, Resting]:
     """Return received envelopes at rest by number."""
     rows = connection.execute(select(INBOX_ENVELOPE).where(INBOX_ENVELOPE.c.n.in_(list(numbers))))
@@ -268,7 +198,7 @@ def waiting(connection: Connection) -> int:
 
 def quarantined(connection: Connection) -> int:
     """Return how many authentic messages were refused on arrival and are kept."""
-    query = select(func.count()).select_from(INBOX_MESSAGE).where(INBOX_MESSAGE.c.state == "quarantined")
+    query = select(func.count()).select_from(INBOX_MESSAGE).where(SET_ASIDE, INBOX_MESSAGE.c.state == "quarantined")
     return connection.execute(query).scalar_one()
 
 
@@ -355,6 +285,14 @@ def _known(connection: Connection, origin: str, ids: Sequence[str]) -> dict[str,
     return {row.id: row for row in rows}
 
 
+def _void(connection: Connection, core: Core, first: int, positions: Sequence[int], contradicts: bool) -> set[int]:
+    """Return which new messages under closed sequences were declared void, so that they come late and are no fork."""
+    if not positions or contradicts:
+        return set()
+    void = voided.sequences(connection, core.origin, core.epoch, core.lane, [first + position for position in positions])
+    return {position for position in positions if first + position in void}
+
+
 def _forked(connection: Connection, envelope: Envelope, known: dict[str, Any]) -> list[int]:
     """Return the positions whose id is known with another commitment: the origin contradicts itself."""
     if not known:
@@ -369,9 +307,9 @@ def _forked(connection: Connection, envelope: Envelope, known: dict[str, Any]) -
 
 
 def _insert(connection: Connection, arrival: Arrival, fresh: Sequence[int], codes: Sequence[str | None], at: int) -> None:
-    """Store an envelope with its new messages; of what was recalled before it came nothing but the header is kept."""
+    """Store an envelope with its new messages; of what was recalled or void before it came nothing but the header is kept."""
     core, body = arrival.envelope.core, arrival.envelope.body
-    dead = [position for position in fresh if codes[position] in recalled.CODES]
+    dead = [position for position in fresh if _is_header_only(arrival, codes[position])]
     if dead:
         body = without(arrival.envelope.header, body, dead)
     values = {
@@ -399,9 +337,12 @@ def _found(envelope: int, position: int, at: int) -> int:
     return found.number(at, envelope * MAX_MESSAGES + position, received=True)
 
 
+def _is_header_only(arrival: Arrival, code: str | None) -> bool:
+    return code in ENDED or not arrival.content_key
+
+
 def _message_row(arrival: Arrival, envelope: int, position: int, code: str | None, at: int) -> dict[str, Any]:
     item, one = arrival.envelope.core.messages[position], arrival.kept[position]
-    dead = code in recalled.CODES
     return {
         "origin": arrival.envelope.core.origin,
         "id": item.id,
@@ -409,17 +350,12 @@ def _message_row(arrival: Arrival, envelope: int, position: int, code: str | Non
         "position": position,
         "rank": arrival.rank,
         "deadline": item.deadline,
-        "state": "waiting" if code is None else "rejected" if dead else "quarantined",
+        "state": "waiting" if code is None else "rejected" if code in ENDED else "quarantined",
         "code": code,
         "at": at,
         "flags": flags.of(one) if one else 0,
         "attempts": 0,
         "purge_at": one.purge_at if one else at + QUARANTINE_MS,
         "found": _found(envelope, position, at),
-        "purged_at": at if dead else None,
+        "purged_at": at if _is_header_only(arrival, code) else None,
     }
-
-
-def _set_state(connection: Connection, numbers: Sequence[int], state: str, at: int, code: str | None = None) -> None:
-    if numbers:
-        connection.execute(update(INBOX_MESSAGE).where(INBOX_MESSAGE.c.n.in_(numbers)).values(state=state, at=at, code=code))

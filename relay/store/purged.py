@@ -26,7 +26,7 @@ def received(connection: Connection, rows: Sequence[Any], at: int) -> list[str]:
     gone = _purge(connection, INBOX_ENVELOPE, fresh)
     if fresh:
         where = INBOX_MESSAGE.c.n.in_([row.n for row in fresh])
-        connection.execute(update(INBOX_MESSAGE).where(where).values(purged_at=at))
+        connection.execute(update(INBOX_MESSAGE).where(where).values(purged_at=at, reason=None))
         _drop_samples(connection, [row.id for row in fresh])
     return gone
 

@@ -21,11 +21,13 @@ from relay.store.tables import INBOX_MESSAGE, LEGAL_HOLD, TOMBSTONE
 CODES = frozenset({"recalled", "superseded"})
 _CODE = {"cancel": "recalled", "update": "superseded"}
 VERSIONS = ("updates",)
+NOT_IN_HAND = ("waiting", "deferred", "held", "dead")
+"""The open states in which the centre's system does not have a message, or said that it doesn't want it yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Buried:
-    """What a recall did here: the messages that were never given out, the commitments purged, and whether nothing is left."""
+    """What a recall did here: the messages that the system does not have, the commitments purged, and whether nothing is left."""
 
     rejected: tuple[Any, ...]
     code: str
@@ -64,7 +66,7 @@ def sweep(connection: Connection, origin: str, target: str, by: str, kind: str, 
         select(INBOX_MESSAGE).where(INBOX_MESSAGE.c.origin == origin, INBOX_MESSAGE.c.id.in_(versions), INBOX_MESSAGE.c.id < by)
     ).all()
     on_hold = set(connection.execute(select(LEGAL_HOLD.c.id).where(LEGAL_HOLD.c.id.in_(versions))).scalars())
-    waiting = [row for row in rows if row.state == "waiting"]
+    waiting = [row for row in rows if row.state in NOT_IN_HAND]
     _set(connection, waiting, at, state="rejected", code=_CODE[kind])
     _set(connection, [row for row in rows if row.state == "handed"], at, state="withdrawn")
     gone = purged.received(connection, [row for row in rows if row.id not in on_hold], at)

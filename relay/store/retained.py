@@ -39,7 +39,7 @@ Why = Literal["retention", "expired", "unanswered"]
 SENDABLE_MS = 7 * DAY_MS
 """How long after its last deadline an envelope with something open is kept for being sent again."""
 
-OPEN = ("waiting", "handed", "withdrawn")
+OPEN = ("waiting", "handed", "deferred", "held", "dead", "withdrawn")
 _IS_OPEN = text("outbox_delivery.open <> 0")
 _HAS_OPEN = select(OUTBOX_DELIVERY.c.first).where(OUTBOX_DELIVERY.c.envelope == OUTBOX_MESSAGE.c.envelope, _IS_OPEN).exists()
 

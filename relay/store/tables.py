@@ -87,6 +87,12 @@ OUTBOX_MESSAGE = Table(
     Column("purged_at", BigInteger),
     Column("held_at", BigInteger),
     Index("outbox_message_envelope", "envelope"),
+    Index(
+        "outbox_message_held",
+        "envelope",
+        sqlite_where=text("held_at IS NOT NULL"),
+        postgresql_where=text("held_at IS NOT NULL"),
+    ),
     sqlite_with_rowid=False,
 )
 
@@ -106,6 +112,20 @@ OUTBOX_DELIVERY = Table(
     _number("behind"),
     Index("outbox_delivery_envelope", "envelope"),
     Index(
+        "outbox_delivery_deadline",
+        "deadline",
+        sqlite_where=text("open <> 0"),
+        postgresql_where=text("open <> 0"),
+    ),
+    Index(
+        "outbox_delivery_behind",
+        "recipient",
+        "lane",
+        "first",
+        sqlite_where=text("behind <> 0"),
+        postgresql_where=text("behind <> 0"),
+    ),
+    Index(
         "outbox_delivery_open",
         "recipient",
         "lane",
@@ -116,6 +136,8 @@ OUTBOX_DELIVERY = Table(
     sqlite_with_rowid=False,
 )
 
+# What this centre itself ended, without a word of the recipient's: there is little of it, and operators look for it.
+STEP_ENDED = "state IN ('expired', 'cancelled')"
 OUTBOX_STEP = Table(
     "outbox_step",
     METADATA,
@@ -129,6 +151,7 @@ OUTBOX_STEP = Table(
     Column("receipt", BigInteger),
     Column("void", BigInteger),
     Index("outbox_step_envelope", "envelope"),
+    Index("outbox_step_ended", "state", "envelope", sqlite_where=text(STEP_ENDED), postgresql_where=text(STEP_ENDED)),
 )
 
 IDEMPOTENCY = Table(
@@ -170,6 +193,10 @@ INBOX_ENVELOPE = Table(
     UniqueConstraint("origin", "id", name="inbox_envelope_id"),
 )
 
+# A received message is given out from the first index, while it is ``waiting`` or ``handed``. What is set aside stands in the
+# other two, so that however much of it there is it slows no hand-out.
+ASIDE = "state IN ('deferred', 'held', 'dead', 'quarantined')"
+DEFERRED = "state = 'deferred'"
 INBOX_MESSAGE = Table(
     "inbox_message",
     METADATA,
@@ -184,6 +211,7 @@ INBOX_MESSAGE = Table(
     Column("code", Text),
     _number("at"),
     _number("flags"),
+    Column("given_at", BigInteger),
     _number("attempts"),
     Column("retry_at", BigInteger),
     Column("reason", LargeBinary),
@@ -198,6 +226,8 @@ INBOX_MESSAGE = Table(
         sqlite_where=text("state IN ('waiting', 'handed')"),
         postgresql_where=text("state IN ('waiting', 'handed')"),
     ),
+    Index("inbox_message_aside", "state", "n", sqlite_where=text(ASIDE), postgresql_where=text(ASIDE)),
+    Index("inbox_message_deferred", "retry_at", sqlite_where=text(DEFERRED), postgresql_where=text(DEFERRED)),
 )
 
 INBOX_CLOSED = Table(
@@ -324,6 +354,20 @@ VOID_OUT = Table(
     _number("created_at"),
     _bytes("content_key"),
     _bytes("raw"),
+)
+
+# Which sequences of an origin are closed by its word that it sends nothing there (again), with no message held here.
+VOID_IN = Table(
+    "void_in",
+    METADATA,
+    Column("origin", Text, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("lane", Text, primary_key=True),
+    Column("first", BigInteger, primary_key=True),
+    _number("last"),
+    _text("state"),
+    _number("at"),
+    sqlite_with_rowid=False,
 )
 
 # What is known of a peer from its heartbeats; ``echo`` is what it said it holds of this centre, as JSON.

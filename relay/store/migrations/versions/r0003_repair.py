@@ -19,9 +19,37 @@ def upgrade() -> None:
     op.add_column("outbox_delivery", sa.Column("behind", sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("outbox_step", sa.Column("void", sa.BigInteger(), nullable=True))
     op.add_column("outbox_message", sa.Column("held_at", sa.BigInteger(), nullable=True))
+    op.add_column("inbox_message", sa.Column("given_at", sa.BigInteger(), nullable=True))
     op.add_column("inbox_message", sa.Column("attempts", sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("inbox_message", sa.Column("retry_at", sa.BigInteger(), nullable=True))
     op.add_column("inbox_message", sa.Column("reason", sa.LargeBinary(), nullable=True))
+    op.execute("UPDATE inbox_message SET given_at = at WHERE state IN ('handed', 'delivered', 'withdrawn')")
+    op.create_index(
+        "inbox_message_aside",
+        "inbox_message",
+        ["state", "n"],
+        sqlite_where=sa.text("state IN ('deferred', 'held', 'dead', 'quarantined')"),
+    )
+    op.create_index("inbox_message_deferred", "inbox_message", ["retry_at"], sqlite_where=sa.text("state = 'deferred'"))
+    op.create_table(
+        "void_in",
+        sa.Column("origin", sa.Text(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("lane", sa.Text(), nullable=False),
+        sa.Column("first", sa.BigInteger(), nullable=False),
+        sa.Column("last", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("origin", "epoch", "lane", "first"),
+        sqlite_with_rowid=False,
+    )
+    for name, table, columns, where in (
+        ("outbox_delivery_deadline", "outbox_delivery", ["deadline"], "open <> 0"),
+        ("outbox_delivery_behind", "outbox_delivery", ["recipient", "lane", "first"], "behind <> 0"),
+        ("outbox_message_held", "outbox_message", ["envelope"], "held_at IS NOT NULL"),
+        ("outbox_step_ended", "outbox_step", ["state", "envelope"], "state IN ('expired', 'cancelled')"),
+    ):
+        op.create_index(name, table, columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
     op.create_table(
         "void_out",
         sa.Column("n", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),

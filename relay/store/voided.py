@@ -1,0 +1,35 @@
+"""Rows of sequences that their origin declared void: closed by its signed word, with no message held here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection, select
+
+from relay.store.common import upsert
+from relay.store.tables import VOID_IN
+
+CODE = "void"
+"""Why a message is refused that comes although its origin had said that it would not."""
+
+
+def add(
+    connection: Connection, origin: str, epoch: int, lane: str, ranges: Iterable[tuple[int, int]], state: str, at: int
+) -> None:
+    """Note ranges of sequences of an origin's lane as void."""
+    common = {"origin": origin, "epoch": epoch, "lane": lane, "state": state, "at": at}
+    upsert(connection, VOID_IN, [{**common, "first": first, "last": last} for first, last in ranges], ["last", "state", "at"])
+
+
+def sequences(connection: Connection, origin: str, epoch: int, lane: str, asked: Sequence[int]) -> set[int]:
+    """Return which of these sequences of an origin's lane are void."""
+    rows = connection.execute(
+        select(VOID_IN.c.first, VOID_IN.c.last).where(
+            VOID_IN.c.origin == origin,
+            VOID_IN.c.epoch == epoch,
+            VOID_IN.c.lane == lane,
+            VOID_IN.c.first <= max(asked),
+            VOID_IN.c.last >= min(asked),
+        )
+    ).all()
+    return {sequence for sequence in asked if any(row.first <= sequence <= row.last for row in rows)}
