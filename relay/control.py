@@ -1,8 +1,9 @@
-"""What a node says to its peers about messages: receipts, marks and nacks, sealed to one peer and posted.
+"""What a node says to its peers about messages: receipts, marks, nacks and voids, sealed to one peer and posted.
 
 A receipt is sealed inside the transaction that makes it true, stored, and posted after the commit; a lost one is asked for by
-the origin's next mark, so posting is tried once and never holds anything up. Marks and nacks carry a number that increases per
-peer and kind of control, and are neither stored nor repeated here.
+the origin's next mark, so posting is tried once and never holds anything up. All others carry a number that increases per peer
+and kind of control. A void is sealed and stored inside the transaction that ends the messages it names; a peer that asks for
+them later gets another one that says the same. Marks and nacks are neither stored nor repeated here.
 """
 
 from __future__ import annotations
@@ -10,20 +11,44 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from relay import receipts, topology
+from relay.audit import AuditStep
 from relay.broker import Broker
 from relay.centre import Centre
 from relay.envelope import EnvelopeType, new_id
-from relay.errors import BrokerTrouble, Refused, StoreTrouble
+from relay.errors import BrokerTrouble, Refused, Rejected, StoreTrouble
 from relay.log import Event
-from relay.receipts import Mark, Nack, Receipt, State, Statement
-from relay.seal import Addressee, Draft, Sealed
-from relay.store import Connection, incoming, outgoing
+from relay.receipts import Mark, Nack, Receipt, State, Statement, Void
+from relay.seal import Addressee, Draft, Opened, Sealed
+from relay.store import Connection, ended, incoming, outgoing
+from relay.store.ended import Ending
 from relay.store.incoming import Place, Range
+from relay.store.said import Settled
 
 POSTED_AHEAD = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """How and why messages end: the terminal state, the step of the record, a code; who ended them and the reason given."""
+
+    state: str
+    step: AuditStep
+    code: str | None = None
+    actor: str | None = None
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class Ended:
+    """What ended messages leave to do after the commit: voids to post, deliveries settled; and counts of messages by lane."""
+
+    voids: list[tuple[str, bytes]] = field(default_factory=list)
+    settled: list[Settled] = field(default_factory=list)
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 class Control:
@@ -32,7 +57,7 @@ class Control:
     def __init__(self, centre: Centre, broker: Broker) -> None:
         self._centre = centre
         self._broker = broker
-        self._waiting: deque[tuple[str, bytes | Nack]] = deque(maxlen=POSTED_AHEAD)
+        self._waiting: deque[tuple[str, bytes | Nack | Void]] = deque(maxlen=POSTED_AHEAD)
         self._posted = asyncio.Event()
 
     async def run(self) -> None:
@@ -50,8 +75,8 @@ class Control:
         while self._waiting and self._broker.connected.is_set():
             await self._send(*self._waiting.popleft())
 
-    def post(self, recipient: str, what: bytes | Nack) -> None:
-        """Post a sealed receipt, or a nack, to a peer when the broker takes it."""
+    def post(self, recipient: str, what: bytes | Nack | Void) -> None:
+        """Post what is sealed, or a nack or void to seal, to a peer when the broker takes it."""
         self._waiting.append((recipient, what))
         self._posted.set()
 
@@ -63,6 +88,46 @@ class Control:
         incoming.add_receipt(connection, recipient, sealed.envelope.core.id, sealed.raw, ranges, now)
         return sealed.raw
 
+    def end(self, connection: Connection, endings: Sequence[Ending], why: Why, now: int) -> Ended:
+        """End messages in this transaction: say so in a void per peer, kept as evidence, in their steps and in the record."""
+        done = Ended()
+        by_peer: dict[str, list[Ending]] = {}
+        for ending in endings:
+            by_peer.setdefault(ending.row.recipient, []).append(ending)
+        for peer, some in by_peer.items():
+            self._end_at(connection, peer, some, why, now, done)
+        return done
+
+    def _end_at(self, connection: Connection, peer: str, some: Sequence[Ending], why: Why, now: int, done: Ended) -> None:
+        said = [statement for ending in some for statement in _ends(ending, why, now)]
+        number = self._void(connection, peer, said, now, done) if said else None
+        for ending in some:
+            done.settled += ended.end(connection, ending, why.state, now, why.code, number)
+            lane = (peer, ending.row.lane)
+            done.counts[lane] = done.counts.get(lane, 0) + ending.mask.bit_count()
+        commitments = [commitment for ending in some for commitment in ending.ended]
+        if commitments:
+            given = {"peer": peer, "commitments": commitments, "code": why.code, "actor": why.actor, "why": why.reason}
+            self._centre.audit.append(connection, [self._centre.audit.leaf(why.step, now, **given)])  # type: ignore[arg-type]
+
+    def _void(self, connection: Connection, peer: str, said: Sequence[Statement], now: int, done: Ended) -> int | None:
+        """Seal and store a void; a peer that left the network or has no valid key can't be told, and holds up nothing."""
+        centre = self._centre
+        try:
+            number = outgoing.next_number(connection, peer, "void")
+            body = receipts.write(Void(statements=tuple(said)))
+            sealed = self._seal("void", "control", peer, body, number, now)
+        except Refused:
+            return None
+        key = centre.storage_key.wrap(sealed.content_key)
+        done.voids.append((peer, sealed.raw))
+        return ended.add_void(connection, peer, sealed.envelope, key, now)
+
+    def numbered(self, connection: Connection, kind: EnvelopeType, recipient: str, content: bytes) -> bytes:
+        """Seal, in this transaction, a control envelope with the next number of its kind; return it for :meth:`post`."""
+        number = outgoing.next_number(connection, recipient, kind)
+        return self._seal(kind, "control", recipient, content, number, self._centre.now()).raw
+
     async def mark(self, recipient: str, body: Mark) -> int:
         """Send a mark through the lane it speaks of; return its number."""
         number = await self._number(recipient, f"mark/{body.lane}")
@@ -72,23 +137,28 @@ class Control:
         self._centre.log.debug(Event.MARK_SENT, peer=recipient, lane=body.lane, highest=body.highest, number=number)
         return number
 
-    async def _send(self, recipient: str, what: bytes | Nack) -> None:
+    async def _send(self, recipient: str, what: bytes | Nack | Void) -> None:
         try:
-            raw = await self._nack(recipient, what) if isinstance(what, Nack) else what
+            raw = what if isinstance(what, bytes) else await self._numbered(recipient, what)
             await self._broker.publish([topology.control_key(self._centre.id, recipient)], raw)
         except (BrokerTrouble, StoreTrouble, Refused) as error:
             # The origin's next mark asks again, whatever was lost here.
             self._centre.metrics.publish_failures.labels(error.code).inc()
 
-    async def _nack(self, recipient: str, body: Nack) -> bytes:
-        number = await self._number(recipient, "nack")
-        sealed = self._seal("nack", "control", recipient, receipts.write(body), number, self._centre.now())
+    async def _numbered(self, recipient: str, body: Nack | Void) -> bytes:
+        kind: EnvelopeType = "nack" if isinstance(body, Nack) else "void"
+        number = await self._number(recipient, kind)
+        sealed = self._seal(kind, "control", recipient, receipts.write(body), number, self._centre.now())
+        if isinstance(body, Nack):
+            self._count(recipient, body)
+        return sealed.raw
+
+    def _count(self, recipient: str, body: Nack) -> None:
         self._centre.metrics.nacks.labels(recipient, "sent").inc()
         if body.missing:
             self._centre.log.warning(
                 Event.NACK_SENT, peer=recipient, lane=body.lane, missing=len(body.missing), reason=body.reason
             )
-        return sealed.raw
 
     async def _number(self, recipient: str, kind: str) -> int:
         return await self._centre.store.write(lambda connection: outgoing.next_number(connection, recipient, kind))
@@ -106,6 +176,14 @@ class Control:
         )
 
 
+def content(opened: Opened) -> bytes:
+    """Return the body of an opened control envelope; raise ``Rejected`` when it can't be had."""
+    found = opened.contents[0]
+    if isinstance(found, Rejected):
+        raise found
+    return found
+
+
 def statements(places: Iterable[Place], state: State, now: int, code: str | None = None) -> dict[str, list[Statement]]:
     """Return, per origin, what to say about received messages: one statement per run of consecutive sequences."""
     ordered = sorted(places, key=lambda place: (place.origin, place.epoch, place.lane, place.sequence))
@@ -120,3 +198,18 @@ def statements(places: Iterable[Place], state: State, now: int, code: str | None
                     Statement(epoch=epoch, lane=lane, first=first + start, commitments=part, state=state, time=now, code=code)
                 )
     return said
+
+
+def _ends(ending: Ending, why: Why, now: int) -> Iterable[Statement]:
+    """Return what to say of messages of one delivery that end: one statement per run."""
+    row, chosen = ending.row, [at for at in range(len(ending.commitments)) if ending.mask >> at & 1]
+    for first, last in receipts.ranges(chosen):
+        yield Statement(
+            epoch=row.epoch,
+            lane=row.lane,
+            first=row.first + first,
+            commitments=ending.commitments[first : last + 1],
+            state=why.state,
+            time=now,
+            code=why.code,
+        )

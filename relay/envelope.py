@@ -219,6 +219,12 @@ def commitments(header: bytes) -> list[str]:
     return [item["commitment"] for item in core["messages"]]
 
 
+def outline(header: bytes) -> tuple[list[str], list[str]]:
+    """Return the recipients and the commitments, in order, of a header that this node itself has sealed before."""
+    core: dict[str, Any] = jiter.from_json(header[8 : 8 + int.from_bytes(header[4:8], "big")])
+    return [recipient["centre"] for recipient in core["to"]], [item["commitment"] for item in core["messages"]]
+
+
 def without(header: bytes, body: bytes, positions: Iterable[int]) -> bytes:
     """Return the body of an envelope at rest without the ciphertexts at these positions; header and neighbours still verify."""
     reader, purged = _Reader(body), set(positions)

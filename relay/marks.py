@@ -2,52 +2,79 @@
 
 While something sent to a peer has no terminal receipt, the origin sends a *mark* through that lane's own queue, so it arrives
 behind what it speaks of. The recipient answers with the receipts it has stored for the open sequences and, for what it never
-got, a *nack* once the gap stayed open for ten seconds. Only a nack makes the origin send again: to that peer alone, paced, the
-same bytes.
+got, a *nack* once the gap stayed open for ten seconds. Only a nack makes the origin send again: to that peer alone, paced, as
+it is or sealed anew (:mod:`relay.copies`), and for what does not come any more a *void*.
 
 The pause between marks is decorrelated jitter (tenacity's ``wait_random_exponential``, from one second to fifteen minutes) and
-starts anew when something changed in the lane and the peer has answered the last mark or accepted something: a peer that is away
-finds a few marks when it returns, not one a second. A peer that can't be reached holds up no other. This is the first form of
-repair: epochs, echoes, voids and re-sealing follow.
+starts anew when something changed in the lane and the peer has answered the last mark or accepted something, and with each new
+connection to the broker, which may have lost everything: a peer that is away finds a few marks when it returns, not one a
+second. The pauses live in memory; a node that starts begins with the shortest. A peer that can't be reached holds up no other.
+
+What a peer may ask for is bounded, or one that asks for everything a thousand times would cost more than it is worth: nacks
+beyond an allowance are passed over, as its next mark brings them again; of one envelope the copies come in growing pauses; and
+peers take turns.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
-from tenacity import wait_random_exponential
-
-from relay import receipts, topology
+from relay import copies, receipts, retry
 from relay.audit import AuditStep
 from relay.broker import Broker
 from relay.centre import Centre
-from relay.control import Control
-from relay.envelope import read_core
-from relay.errors import BrokerTrouble, Refused, Rejected, StoreTrouble
+from relay.control import Control, Why
+from relay.copies import EVERYTHING, PURGED, Copies, Reason
+from relay.errors import BrokerTrouble, Refused, Rejected, RelayError, StoreTrouble
 from relay.log import Event
-from relay.receipts import MAX_RANGES, Mark, Nack
+from relay.receipts import MAX_RANGES, Mark, Nack, Void
+from relay.retry import Allowance, Attempt
 from relay.seal import Opened
-from relay.store import Connection, incoming, outgoing
-from relay.store.outgoing import Due, OpenLane
+from relay.store import Connection, behind, ended, incoming, outgoing
+from relay.store.behind import Again
+from relay.store.outgoing import OpenLane
+from relay.store.said import Settled
 
 TICK_SECONDS = 0.5
 RESEND_PAUSE_SECONDS = 0.01
 RESEND_AGAIN_MS = 5_000
+RESEND_LONGEST_MS = 900_000
 RESEND_AT_ONCE = 100
+LINED_UP = 1_000
+"""Envelopes that are lined up for one peer at most; it asks again for the others."""
+NACKS_AT_ONCE, NACKS_A_SECOND = 30.0, 2.0
 MAX_RECEIPTS = 64
+REASONS = ("split", "cannot-unwrap")
 
 
 @dataclass(slots=True)
-class _Asked:
-    """How often a lane of a peer was marked since it last moved (what tenacity's wait looks at); the mark not yet answered."""
+class _Asked(Attempt):
+    """How often a lane of a peer was marked since it last moved, when it is marked next; the mark not yet answered."""
 
-    attempt_number: int
     due: int
     seen: tuple[int, int, int]
     unanswered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """An envelope that a peer asked for: why, and which messages of it, by position."""
+
+    n: int
+    reason: Reason | None
+    asked: int
+
+
+@dataclass(slots=True)
+class _Resent:
+    """How often an envelope was sent again to a peer for one reason, and when it may be again (milliseconds)."""
+
+    times: int
+    due: int
 
 
 @dataclass(slots=True)
@@ -60,30 +87,46 @@ class _Gap:
 
 
 class Marks:
-    """Sends marks, answers them, and sends again what a peer lacks."""
+    """Sends marks, answers them, and sends again what a peer lacks; ``settled`` takes what is ended by that."""
 
-    def __init__(self, centre: Centre, broker: Broker, control: Control) -> None:
+    def __init__(self, centre: Centre, broker: Broker, control: Control, settled: Callable[[Sequence[Settled]], None]) -> None:
         repair = centre.settings.repair
         self._centre = centre
         self._broker = broker
         self._control = control
+        self._settled = settled
         self._first = int(repair.mark_first * 1000)
-        self._wait = wait_random_exponential(multiplier=repair.mark_first, max=repair.mark_longest)
+        self._wait = retry.backoff(repair.mark_first, repair.mark_longest)
         self._asked: dict[tuple[str, str], _Asked] = {}
         self._gaps: dict[tuple[str, int, str], _Gap] = {}
-        self._resend: dict[tuple[str, int], None] = {}
-        self._resent: dict[tuple[str, int], int] = {}
+        self._resend: dict[str, dict[_Wanted, None]] = {}
+        self._resent: dict[tuple[str, int, Reason | None], _Resent] = {}
+        self._allowances: dict[str, Allowance] = {}
 
     async def run(self) -> None:
         """Look after everything open, until cancelled."""
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            await self._broker.connected.wait()
+            await self._centre.may_publish.wait()
+            if not self._broker.connected.is_set():
+                await self._broker.connected.wait()
+                self.returned()
             for step in (self._mark_open, self._ask_for_gaps, self._send_again):
                 try:
                     await step()
                 except (BrokerTrouble, StoreTrouble) as trouble:
                     self._centre.metrics.publish_failures.labels(trouble.code).inc()
+
+    def returned(self, peer: str | None = None) -> None:
+        """Mark soon what is open towards a peer that returned from silence, or towards all: the broker itself was away."""
+        soon = self._centre.now() + self._first
+        for (recipient, _), asked in self._asked.items():
+            if peer in (None, recipient):
+                asked.attempt_number, asked.due = 1, min(asked.due, soon)
+
+    def resend(self, peer: str, numbers: Sequence[int]) -> None:
+        """Line up envelopes that a peer held and lost with its store, as many as it may be sent now; its echo brings the rest."""
+        self._add(peer, [_Wanted(n, None, EVERYTHING) for n in numbers])
 
     def take_mark(self, connection: Connection, sender: str, opened: Opened, now: int) -> Callable[[], None] | None:
         """Answer a peer's mark: the receipts that it lacks now, what is missing here after a while."""
@@ -105,10 +148,21 @@ class Marks:
         core = opened.envelope.core
         if not incoming.is_news(connection, sender, core.epoch, "nack", core.to[0].first):
             return None
-        found = outgoing.find(connection, sender, nack.epoch, nack.lane, nack.missing)
+        wanted = self._wanted(connection, sender, nack, now)
         leaf = self._centre.audit.leaf(AuditStep.RETRIED, now, peer=sender, code=nack.reason)
-        self._centre.audit.append(connection, [leaf] if found else [])
-        return partial(self._line_up, sender, nack, found, now)
+        self._centre.audit.append(connection, [leaf] if wanted else [])
+        return partial(self._line_up, sender, nack, wanted)
+
+    def _wanted(self, connection: Connection, sender: str, nack: Nack, now: int) -> list[_Wanted]:
+        """Return the envelopes that a peer asks for, as many as it may be sent now."""
+        if not nack.missing or not self._allowance(sender, now).take(now):
+            return []
+        found = outgoing.find(connection, sender, nack.epoch, nack.lane, nack.missing, LINED_UP)
+        reason = cast("Reason", nack.reason) if nack.reason in REASONS else None
+        return [_Wanted(n, reason, _asked(nack, first, last) if reason == "split" else EVERYTHING) for n, first, last in found]
+
+    def _allowance(self, peer: str, now: int) -> Allowance:
+        return self._allowances.setdefault(peer, Allowance(NACKS_A_SECOND, NACKS_AT_ONCE, NACKS_AT_ONCE, now))
 
     async def _mark_open(self) -> None:
         now = self._centre.now()
@@ -138,7 +192,7 @@ class Marks:
             asked.unanswered = await self._control.mark(lane.recipient, body)
         except (BrokerTrouble, Refused) as trouble:  # no queue of this peer takes it, or no key of it is valid now
             self._centre.metrics.publish_failures.labels(trouble.code).inc()
-        pause = max(self._wait(asked), self._first / 1000)  # type: ignore[arg-type]  # it reads attempt_number alone
+        pause = max(self._wait(asked), self._first / 1000)
         asked.attempt_number += 1
         asked.due = self._centre.now() + int(pause * 1000)
 
@@ -163,42 +217,87 @@ class Marks:
             missing = tuple(receipts.missing(held, gap.highest)[:MAX_RANGES])
             self._control.post(sender, Nack(epoch=epoch, lane=lane, missing=missing, mark=gap.number))
 
-    def _line_up(self, sender: str, nack: Nack, found: list[int], now: int) -> None:
+    def _line_up(self, sender: str, nack: Nack, wanted: Sequence[_Wanted]) -> None:
         self._centre.metrics.nacks.labels(sender, "taken").inc()
         asked = self._asked.get((sender, nack.lane))
         if asked is not None and nack.mark >= asked.unanswered:
             asked.unanswered = 0
-        if not nack.missing:
+        if not wanted:
             return
-        self._centre.log.warning(Event.NACK_TAKEN, peer=sender, lane=nack.lane, envelopes=len(found), reason=nack.reason)
-        for n in found:
-            if now - self._resent.get((sender, n), 0) >= RESEND_AGAIN_MS:
-                self._resend[sender, n] = None
+        self._centre.log.warning(Event.NACK_TAKEN, peer=sender, lane=nack.lane, envelopes=len(wanted), reason=nack.reason)
+        self._add(sender, wanted)
+
+    def _add(self, peer: str, wanted: Sequence[_Wanted]) -> None:
+        lined_up, now = self._resend.setdefault(peer, {}), self._centre.now()
+        for one in wanted:
+            known = self._resent.get((peer, one.n, one.reason))
+            if len(lined_up) < LINED_UP and (known is None or known.due <= now):
+                lined_up[one] = None
 
     async def _send_again(self) -> None:
-        """Send some of what is lined up; what fails is dropped, since the peer asks again for what it still lacks."""
-        for recipient, n in list(self._resend)[:RESEND_AT_ONCE]:
-            del self._resend[recipient, n]
-            self._resent[recipient, n] = self._centre.now()
-            due = await self._centre.store.read(partial(outgoing.load, n=n))
-            if due is not None:
-                await self._send(recipient, due)
+        """Send some of what is lined up, peers in turn; what fails is dropped, since the peer asks again for what it lacks."""
+        for _ in range(RESEND_AT_ONCE):
+            peer = next(iter(self._resend), None)
+            if peer is None:
+                break
+            lined_up = self._resend.pop(peer)
+            if (wanted := next(iter(lined_up), None)) is None:
+                continue
+            del lined_up[wanted]
+            if lined_up:
+                self._resend[peer] = lined_up  # behind the others
+            self._note_resent(peer, wanted)
+            await self._send(peer, wanted)
             await asyncio.sleep(RESEND_PAUSE_SECONDS)
-        horizon = self._centre.now() - RESEND_AGAIN_MS
-        self._resent = {key: at for key, at in self._resent.items() if at > horizon}
+        horizon = self._centre.now() - RESEND_LONGEST_MS
+        self._resent = {key: resent for key, resent in self._resent.items() if resent.due > horizon}
 
-    async def _send(self, recipient: str, due: Due) -> None:
+    def _note_resent(self, peer: str, wanted: _Wanted) -> None:
+        resent = self._resent.setdefault((peer, wanted.n, wanted.reason), _Resent(0, 0))
+        resent.times += 1
+        resent.due = self._centre.now() + min(RESEND_AGAIN_MS * 2 ** min(resent.times - 1, 10), RESEND_LONGEST_MS)
+
+    async def _send(self, peer: str, wanted: _Wanted) -> None:
+        again = await self._centre.store.read(partial(behind.load, recipient=peer, n=wanted.n))
+        if again is None:
+            return
         try:
-            await self._broker.publish([self._direct(recipient, due)], due.raw)
-        except BrokerTrouble as trouble:
+            made = await self._centre.work(partial(copies.make, self._centre, again, wanted.asked, wanted.reason))
+            for raw in made.raws:
+                await self._broker.publish([made.key], raw)
+        except StoreTrouble:
+            raise
+        except RelayError as trouble:  # no queue or no key of this peer, or the envelope is damaged
             self._centre.metrics.publish_failures.labels(trouble.code).inc()
-        else:
-            self._centre.metrics.resent.labels(recipient).inc()
-            self._centre.log.info(Event.OUTBOX_RESENT, peer=recipient, envelope=due.id)
+            return
+        await self._say_void(peer, again, made)
+        if made.raws:
+            self._centre.metrics.resent.labels(peer).inc()
+            self._centre.log.info(Event.OUTBOX_RESENT, peer=peer, lane=again.lane, envelopes=len(made.raws))
 
-    def _direct(self, recipient: str, due: Due) -> str:
-        """Return the key that brings an envelope to one peer alone, in its own lane."""
-        return topology.lane_key(self._centre.id, recipient, read_core(due.raw).lane)
+    async def _say_void(self, peer: str, again: Again, made: Copies) -> None:
+        """Say what will not come any more; what has no content here and no terminal state there ends with it."""
+        if made.voids:
+            self._control.post(peer, Void(statements=made.voids))
+        if not made.gone:
+            return
+        now = self._centre.now()
+        why = Why("cancelled", AuditStep.VOIDED, PURGED)
+
+        def end(connection: Connection) -> list[Settled]:
+            endings = ended.of_delivery(connection, peer, again.n, made.gone)
+            return self._control.end(connection, endings, why, now).settled
+
+        self._settled(await self._centre.store.write(end))
+
+
+def _asked(nack: Nack, first: int, last: int) -> int:
+    """Return the mask of the messages of an envelope, with these sequences, that a nack names."""
+    mask = 0
+    for low, high in nack.missing:
+        for sequence in range(max(low, first), min(high, last) + 1):
+            mask |= 1 << (sequence - first)
+    return mask
 
 
 def _content(opened: Opened) -> bytes:

@@ -34,6 +34,7 @@ from relay.receipts import Receipt
 from relay.seal import Addressee, Draft, Opened, Sealed
 from relay.store import Connection, outgoing, said
 from relay.store.outgoing import Idempotent, NewEnvelope
+from relay.store.said import Settled
 from relay.store.threads import RELEASED, WITHDRAWS
 from relay.versions import NOTHING, Plan, Versions, is_linked
 
@@ -149,12 +150,19 @@ class _Batch:
 
 
 class Outbox:
-    """Takes messages in; ``full`` says whether it must refuse for now."""
+    """Takes messages in; ``full`` says whether it must refuse for now, ``settled`` takes what got its receipts."""
 
-    def __init__(self, centre: Centre, versions: Versions, full: Callable[[], Busy | StoreTrouble | None]) -> None:
+    def __init__(
+        self,
+        centre: Centre,
+        versions: Versions,
+        full: Callable[[], Busy | StoreTrouble | None],
+        settled: Callable[[Sequence[Settled]], None],
+    ) -> None:
         self._centre = centre
         self._versions = versions
         self._full = full
+        self._settled = settled
         self._linking = asyncio.Lock()
         self._waiting: list[_Request] = []
         self._waiting_bytes = 0
@@ -223,9 +231,11 @@ class Outbox:
         number = said.add_receipt(connection, sender, opened.envelope, key, now)
         if number is None:
             return None
-        leaves = []
+        leaves, settled = [], []
         for statement in body.statements:
-            changed = said.apply(connection, sender, statement, number)
+            applied = said.apply(connection, sender, statement, number)
+            changed = applied.changed
+            settled += applied.settled
             centre.metrics.receipts.labels(sender, statement.state).inc(len(changed))
             if changed:
                 step = AuditStep(statement.state)
@@ -241,7 +251,12 @@ class Outbox:
                 )
         centre.audit.append(connection, leaves)
         states = Counter(statement.state for statement in body.statements)
-        return partial(centre.log.info, Event.RECEIPT_TAKEN, peer=sender, envelope=opened.envelope.core.id, **states)
+        return partial(self._taken, sender, opened.envelope.core.id, states, settled)
+
+    def _taken(self, sender: str, envelope: str, states: Counter[str], settled: Sequence[Settled]) -> None:
+        """After the commit of a receipt: tell who counts what is under way."""
+        self._settled(settled)
+        self._centre.log.info(Event.RECEIPT_TAKEN, peer=sender, envelope=envelope, **states)
 
     async def _claim(self, request: _Request, keys: set[str]) -> dict[str, Idempotent]:
         """Make idempotency keys this request's alone until it is done; return what they already stand for.

@@ -1,10 +1,16 @@
 """The pump: the one place from which stored envelopes move to the broker, the most urgent lane first.
 
-It keeps the numbers of what was never confirmed, reads each envelope back from the store when its turn comes, and publishes a
-bounded window at once. A confirm makes an envelope ``sent``; confirms are committed in groups. When the broker does not
-confirm, the envelope goes back to its place and the pump waits for the broker: nothing is lost, a copy at worst is sent twice,
-and the recipients know it. An envelope that a working broker refuses (a queue is missing or full) is put off, longer each time,
-and the others go before it.
+How do envelopes get out? The pump keeps the numbers of what was never confirmed, reads each envelope back from the store when
+its turn comes, and publishes a bounded number at once. A confirm makes an envelope ``sent``; confirms are committed in groups.
+When the broker does not confirm, the envelope goes back to its place and the pump waits for the broker: nothing is lost, a copy
+at worst is sent twice, and the recipients know it.
+
+What if one recipient can't take it? A peer whose window is full (:mod:`relay.windows`), or whose queue a working broker finds
+full or missing, is left out: the envelope goes to all others, addressed to exactly those, and the peer is *behind* in that
+lane. What is behind is sent to that peer alone by :mod:`relay.laggards`, the oldest first, when there is room again. So a slow
+peer never delays another, and keeps its order.
+
+What does an operator's hold do? An envelope with a held message is left out for everyone and caught up without that message.
 """
 
 from __future__ import annotations
@@ -12,22 +18,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from relay import retry, topology
 from relay.audit import AuditStep
 from relay.broker import Broker
 from relay.centre import Centre
-from relay.envelope import commitments
+from relay.envelope import outline
 from relay.errors import BrokerTrouble, StoreTrouble
+from relay.laggards import Laggards
 from relay.log import Event
-from relay.store import Connection, outgoing
+from relay.store import Connection, behind, outgoing
 from relay.store.outgoing import Due
+from relay.store.said import Settled
 
 READ_AHEAD = 10_000
 READ_AT_ONCE = 2
 PAUSE_SECONDS = 1.0
 CONFIRM_PAUSE_SECONDS = 0.05  # `sent` may be noted a moment late: at worst an envelope is sent twice
-LONGEST_PAUSE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """An envelope that left: to whom it went, who was left out."""
+
+    due: Due
+    commitments: list[str]
+    to: tuple[str, ...]
+    left: tuple[str, ...]
 
 
 class Pump:
@@ -36,25 +55,27 @@ class Pump:
     def __init__(self, centre: Centre, broker: Broker) -> None:
         self._centre = centre
         self._broker = broker
+        self._laggards = Laggards(centre, broker)
         self._due: list[tuple[int, int]] = []
         self._seen = 0
         self._loaded: dict[int, Due] = {}
+        self._held: set[int] = set()
         self._room = asyncio.Semaphore(centre.settings.broker.publish_window)
         self._flying: set[asyncio.Task[None]] = set()
-        self._put_off: dict[int, int] = {}
-        self._refusals: dict[int, int] = {}
-        self._confirmed: list[Due] = []
+        self._confirmed: list[_Sent] = []
         self._confirm = asyncio.Event()
 
     @property
     def waiting(self) -> int:
-        """How many envelopes wait to be published."""
-        return len(self._due) + len(self._flying) + len(self._put_off)
+        """How many envelopes wait for the broker; what one slow peer is behind with does not count."""
+        return len(self._due) + len(self._flying)
 
     async def run(self) -> None:
         """Publish until cancelled."""
+        await self._begin()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._commit_confirms(), name="pump confirms")
+            group.create_task(self._laggards.run(), name="pump laggards")
             while True:
                 ticket = self._centre.store.outbox_changed.ticket()
                 await self._look()
@@ -68,6 +89,34 @@ class Pump:
         confirmed, self._confirmed = self._confirmed, []
         if confirmed:
             await self._commit(confirmed)
+
+    def settled(self, settled: Sequence[Settled]) -> None:
+        """Take note of deliveries that got their receipts, or ended: there is room for more."""
+        self._laggards.settled(settled)
+
+    def steer(self, n: int, *, held: bool) -> None:
+        """Take note that an operator changed something of an envelope: whether a message of it is held, or that it goes again."""
+        if held:
+            self._held.add(n)
+        else:
+            self._held.discard(n)
+        self._laggards.look_again()
+
+    def next_attempt(self, recipient: str, lane: str) -> int | None:
+        """Return when what a peer is behind with is tried again, in milliseconds, or None when that waits for its receipts."""
+        return self._laggards.next_attempt((recipient, lane))
+
+    async def _begin(self) -> None:
+        """Learn from the store what is under way, behind and held."""
+        while True:
+            try:
+                self._held = await self._centre.store.read(behind.held)
+                await self._laggards.begin()
+            except StoreTrouble as trouble:
+                self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                return
 
     async def _look(self) -> None:
         """Take up the envelopes that were stored since the last look."""
@@ -105,43 +154,76 @@ class Pump:
             task.add_done_callback(self._flying.discard)
 
     async def _reach_broker(self) -> None:
-        """Wait for the broker, counting what is stored meanwhile, so that too much is noticed."""
-        while not self._broker.connected.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PAUSE_SECONDS):
-                    await self._broker.connected.wait()
-            await self._look()
+        """Wait for the broker, and until the node may publish, counting what is stored meanwhile, so that too much is noticed."""
+        for needed in (self._broker.connected, self._centre.may_publish):
+            while not needed.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PAUSE_SECONDS):
+                        await needed.wait()
+                await self._look()
 
     async def _publish(self, rank: int, n: int) -> None:
         try:
             due = self._loaded.pop(n, None) or await self._centre.store.read(lambda connection: outgoing.load(connection, n))
             if due is not None:
-                await self._broker.publish(due.keys, due.raw)
-                self._confirmed.append(due)
-                self._confirm.set()
-            self._refusals.pop(n, None)
+                await self._send(due)
         except (BrokerTrouble, StoreTrouble) as trouble:
             self._centre.metrics.publish_failures.labels(trouble.code).inc()
-            self._again(rank, n, trouble.code)
+            await self._again(rank, n)
         finally:
             self._room.release()
 
-    def _again(self, rank: int, n: int, code: str) -> None:
-        """Put an envelope back to its place when the broker is gone, else off for a while: then it is its own trouble.
+    async def _send(self, due: Due) -> None:
+        """Publish an envelope to all of its recipients but those that are left out."""
+        recipients, commitments = outline(due.raw)
+        left = self._left_out(due, recipients)
+        to = [recipient for recipient in recipients if recipient not in left] if left else recipients
+        keys = self._addressed(due, to) if left else due.keys
+        try:
+            if to:
+                await self._broker.publish(keys, due.raw)
+        except BrokerTrouble as trouble:
+            if trouble.code not in retry.REFUSED or not self._broker.connected.is_set():
+                raise
+            self._centre.metrics.publish_failures.labels(trouble.code).inc()
+            refused = await self._send_one_by_one(due, to, trouble)
+            left, to = {*left, *refused}, [recipient for recipient in to if recipient not in refused]
+        self._laggards.sent(due.lane, to, due.size)
+        self._laggards.leave_out(due.lane, left)
+        self._confirmed.append(_Sent(due, commitments, tuple(to), tuple(left)))
+        self._confirm.set()
 
-        One that the broker refuses takes the connection with it, so it would do that again and again in its old place.
-        """
-        if not self._broker.connected.is_set() and code != "broker-refused":
-            heapq.heappush(self._due, (rank, n))
-            return
-        refusals = self._refusals[n] = self._refusals.get(n, 0) + 1
-        longest = min(PAUSE_SECONDS * 2 ** min(refusals - 1, 10), LONGEST_PAUSE_SECONDS)
-        pause = random.uniform(longest / 2, longest)  # noqa: S311 - so that what was refused together comes again one by one
-        self._put_off[n] = rank
-        asyncio.get_running_loop().call_later(pause, self._put_back, n)
+    def _left_out(self, due: Due, recipients: Sequence[str]) -> set[str]:
+        if not due.whole or due.n in self._held:
+            return set(recipients)
+        slow = self._laggards.of(due.lane)
+        return {recipient for recipient in recipients if recipient in slow} if slow else set()
 
-    def _put_back(self, n: int) -> None:
-        heapq.heappush(self._due, (self._put_off.pop(n), n))
+    def _addressed(self, due: Due, recipients: Sequence[str]) -> list[str]:
+        return [topology.lane_key(self._centre.id, recipient, due.lane) for recipient in recipients]
+
+    async def _send_one_by_one(self, due: Due, to: Sequence[str], trouble: BrokerTrouble) -> set[str]:
+        """Publish an envelope that the broker refused to each recipient alone; return those of which it is refused."""
+        refused: dict[str, BrokerTrouble] = {}
+        for recipient, key in zip(to, self._addressed(due, to), strict=True):
+            if list(due.keys) == [key]:
+                refused[recipient] = trouble
+                continue
+            try:
+                await self._broker.publish([key], due.raw)
+            except BrokerTrouble as again:
+                if again.code not in retry.REFUSED or not self._broker.connected.is_set():
+                    raise
+                refused[recipient] = again
+        for recipient, why in refused.items():
+            self._laggards.refused((recipient, due.lane), why.code)
+        return set(refused)
+
+    async def _again(self, rank: int, n: int) -> None:
+        """Put an envelope back to its place; a moment later when the broker is there all the same."""
+        if self._broker.connected.is_set():
+            await asyncio.sleep(PAUSE_SECONDS)
+        heapq.heappush(self._due, (rank, n))
         self._centre.store.outbox_changed.fire()
 
     async def _commit_confirms(self) -> None:
@@ -155,13 +237,15 @@ class Pump:
                 self._confirm.set()
                 await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _commit(self, confirmed: list[Due]) -> bool:
-        """Note what was sent; return False when the store can't take it now."""
+    async def _commit(self, confirmed: list[_Sent]) -> bool:
+        """Note what was sent, and to whom not; return False when the store can't take it now."""
         now = self._centre.now()
-        leaves = [self._leaf(due, now) for due in confirmed]
+        leaves = [self._leaf(one, now) for one in confirmed if one.to]
+        left = [(one.due.n, recipient) for one in confirmed for recipient in one.left]
 
         def note(connection: Connection) -> None:
-            outgoing.mark_sent(connection, [due.n for due in confirmed], now)
+            outgoing.mark_sent(connection, [one.due.n for one in confirmed], now)
+            behind.leave_out(connection, left)
             self._centre.audit.append(connection, leaves)
 
         try:
@@ -169,10 +253,12 @@ class Pump:
         except StoreTrouble as trouble:
             self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
             return False
-        for due in confirmed:
-            self._centre.metrics.sent.labels(due.lane).inc()
-        self._centre.log.info(Event.OUTBOX_SENT, envelopes=len(confirmed))
+        for one in confirmed:
+            self._laggards.noted(one.due.lane, one.left)
+            if one.to:
+                self._centre.metrics.sent.labels(one.due.lane).inc()
+        self._centre.log.info(Event.OUTBOX_SENT, envelopes=len(leaves), left_out=len(left))
         return True
 
-    def _leaf(self, due: Due, now: int) -> bytes:
-        return self._centre.audit.leaf(AuditStep.SENT, now, envelope=due.id, commitments=commitments(due.raw))
+    def _leaf(self, one: _Sent, now: int) -> bytes:
+        return self._centre.audit.leaf(AuditStep.SENT, now, envelope=one.due.id, commitments=one.commitments)

@@ -122,7 +122,7 @@ class Sealer:
         """Return consecutive messages of an envelope of this centre in a new one: same ids, sequences and commitments, a new key.
 
         An addressee's ``first`` is the sequence of the first of these messages: another than before only in another ``epoch``.
-        Raises ``Rejected`` when one of them was purged.
+        Raises ``Rejected`` when one of them was purged or is damaged.
         """
         plaintexts = [_plaintext(old, content_key, position) for position in positions]
         items = tuple(old.core.messages[position] for position in positions)
@@ -234,7 +234,10 @@ def _plaintext(envelope: Envelope, content_key: bytes, index: int) -> bytes:
     if not ciphertext:
         raise Rejected("purged", f"Message {envelope.core.messages[index].id} was purged; its header stays as evidence.")
     bound = hashlib.sha256(envelope.core_bytes).digest() + struct.pack(">I", index)
-    return AESGCM(content_key).decrypt(_nonce(index), ciphertext, bound)
+    try:
+        return AESGCM(content_key).decrypt(_nonce(index), ciphertext, bound)
+    except (InvalidTag, ValueError):
+        raise Rejected("cannot-decrypt", f"Message {envelope.core.messages[index].id} is damaged in the store.") from None
 
 
 def _signing_key(core: Core, directory: Directory, now: datetime) -> tuple[Member, Key]:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, func, join, select
 from relay.store import incoming
 from relay.store.common import Resting, resting
 from relay.store.found import Hit
-from relay.store.outgoing import Step, history
+from relay.store.history import Step, history
 from relay.store.tables import (
     INBOX_ENVELOPE,
     INBOX_MESSAGE,
@@ -31,6 +31,7 @@ _SENT = select(
     OUTBOX_MESSAGE.c.envelope,
     OUTBOX_MESSAGE.c.position,
     OUTBOX_MESSAGE.c.found,
+    OUTBOX_MESSAGE.c.held_at,
     OUTBOX_ENVELOPE.c.created_at,
     OUTBOX_ENVELOPE.c.sent_at,
     func.length(OUTBOX_SEALED.c.body).label("size"),
@@ -99,9 +100,7 @@ def _sent(connection: Connection, ids: Sequence[str]) -> dict[int, tuple[Any, di
     envelopes = {row.envelope for row in rows}
     recipients = _by_envelope(connection, OUTBOX_DELIVERY, OUTBOX_DELIVERY.c.recipient, envelopes)
     steps = _by_envelope(connection, OUTBOX_STEP, OUTBOX_STEP.c.n, envelopes)
-    return {
-        row.found: (row, history(row, [one.recipient for one in recipients[row.envelope]], steps[row.envelope])) for row in rows
-    }
+    return {row.found: (row, history(row, recipients[row.envelope], steps[row.envelope])) for row in rows}
 
 
 def _by_envelope(connection: Connection, table: Any, order: Any, envelopes: Collection[int]) -> dict[int, list[Any]]:

@@ -16,7 +16,8 @@ from sqlalchemy import Connection, bindparam, func, insert, join, select, text, 
 from relay.envelope import MAX_MESSAGES, Envelope, is_whole
 from relay.keeping import Kept
 from relay.store import found, kept
-from relay.store.common import Resting, bit, bits, inserted, resting, signed, unsigned, upsert
+from relay.store.common import Resting, bits, inserted, resting, signed, unsigned, upsert
+from relay.store.history import DEAD, NEVER_SENT, Step, history
 from relay.store.tables import (
     IDEMPOTENCY,
     OUTBOX_DELIVERY,
@@ -55,13 +56,9 @@ _OPEN = (
         OUTBOX_DELIVERY.c.recipient == bindparam("of_recipient"),
         OUTBOX_DELIVERY.c.lane == bindparam("of_lane"),
         OUTBOX_ENVELOPE.c.sent_at.is_not(None),
+        OUTBOX_DELIVERY.c.behind.op("&")(NEVER_SENT | DEAD) == 0,
         _IS_OPEN,
     )
-)
-_PURGED = (
-    select(OUTBOX_MESSAGE.c.id)
-    .where(OUTBOX_MESSAGE.c.envelope == OUTBOX_DELIVERY.c.envelope, OUTBOX_MESSAGE.c.purged_at.is_not(None))
-    .exists()
 )
 _OLDEST_OPEN = _OPEN.order_by(OUTBOX_DELIVERY.c.first).limit(1024)
 _NEWEST_OPEN = _OPEN.order_by(OUTBOX_DELIVERY.c.first.desc()).limit(64)
@@ -94,7 +91,10 @@ class Idempotent:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """An envelope to publish; ``raw`` as it goes on the wire."""
+    """An envelope to publish; ``raw`` as it goes on the wire, its last ``size`` bytes the ciphertexts.
+
+    One that lost a message to purging is not ``whole``: to a peer it would look forged.
+    """
 
     n: int
     id: str
@@ -102,15 +102,8 @@ class Due:
     rank: int
     keys: tuple[str, ...]
     raw: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Something that happened to a message at a recipient; ``at`` in milliseconds."""
-
-    state: str
-    at: int
-    code: str | None = None
+    size: int
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +198,12 @@ def due(connection: Connection, after: int, limit: int) -> list[tuple[int, int]]
 
 
 def load(connection: Connection, n: int) -> Due | None:
-    """Return an envelope as it goes on the wire, or None when it is no longer kept whole: to a peer it would look forged."""
+    """Return an envelope of the outbox, or None when there is none of this number."""
     row = connection.execute(_LOAD, {"number": n}).one_or_none()
-    if row is None or not is_whole(row.body):
+    if row is None:
         return None
-    return Due(row.n, row.id, row.lane, row.rank, tuple(json.loads(row.keys)), row.header + row.body)
+    keys, raw = tuple(json.loads(row.keys)), row.header + row.body
+    return Due(row.n, row.id, row.lane, row.rank, keys, raw, len(row.body), is_whole(row.body))
 
 
 def mark_sent(connection: Connection, numbers: Sequence[int], at: int) -> None:
@@ -222,17 +216,26 @@ def open_lanes(connection: Connection, most: int) -> list[OpenLane]:
 
     A bounded number of rows is looked at, whatever is open: the oldest for the ranges, the newest for what was sent last.
     """
-    lanes = connection.execute(_OPEN_LANES).all()
-    opened = (_open_lane(connection, row.recipient, row.lane, most) for row in lanes)
+    opened = (_open_lane(connection, recipient, lane, most) for recipient, lane in lanes_open(connection))
     return [lane for lane in opened if lane is not None]
 
 
-def find(connection: Connection, recipient: str, epoch: int, lane: str, ranges: Iterable[tuple[int, int]]) -> list[int]:
-    """Return the numbers of envelopes, kept whole, that carry these sequences to a recipient, each once, in order."""
-    numbers: dict[int, None] = {}
+def lanes_open(connection: Connection) -> list[tuple[str, str]]:
+    """Return (recipient, lane) of every lane in which something has no terminal state."""
+    return [(row.recipient, row.lane) for row in connection.execute(_OPEN_LANES).all()]
+
+
+def find(
+    connection: Connection, recipient: str, epoch: int, lane: str, ranges: Iterable[tuple[int, int]], most: int
+) -> list[tuple[int, int, int]]:
+    """Return (number, first, last) of the envelopes that carry these sequences to a recipient, each once, at most ``most``.
+
+    Those that were never sent to it are left out: they come by themselves. ``first`` and ``last`` are its sequences.
+    """
+    found: dict[int, tuple[int, int]] = {}
     for first, last in ranges:
         rows = connection.execute(
-            select(OUTBOX_DELIVERY.c.envelope)
+            select(OUTBOX_DELIVERY.c.envelope, OUTBOX_DELIVERY.c.first, OUTBOX_DELIVERY.c.last)
             .where(
                 OUTBOX_DELIVERY.c.recipient == recipient,
                 OUTBOX_DELIVERY.c.epoch == epoch,
@@ -240,18 +243,21 @@ def find(connection: Connection, recipient: str, epoch: int, lane: str, ranges: 
                 OUTBOX_DELIVERY.c.first <= last,
                 OUTBOX_DELIVERY.c.first > first - MAX_MESSAGES,
                 OUTBOX_DELIVERY.c.last >= first,
-                ~_PURGED,
+                OUTBOX_DELIVERY.c.behind.op("&")(NEVER_SENT) == 0,
             )
             .order_by(OUTBOX_DELIVERY.c.first)
+            .limit(most - len(found))
         )
-        numbers.update(dict.fromkeys(row.envelope for row in rows))
-    return list(numbers)
+        found.update({row.envelope: (row.first, row.last) for row in rows})
+        if len(found) >= most:
+            break
+    return [(n, first, last) for n, (first, last) in found.items()]
 
 
 def message(connection: Connection, message_id: str) -> Sent | None:
     """Return a submitted message with its history per recipient, or None when this centre did not submit it."""
     row = connection.execute(
-        select(OUTBOX_MESSAGE.c.position, OUTBOX_MESSAGE.c.purged_at, OUTBOX_ENVELOPE, *_SEALED)
+        select(OUTBOX_MESSAGE.c.position, OUTBOX_MESSAGE.c.purged_at, OUTBOX_MESSAGE.c.held_at, OUTBOX_ENVELOPE, *_SEALED)
         .join(_KEPT, OUTBOX_ENVELOPE.c.n == OUTBOX_MESSAGE.c.envelope)
         .where(OUTBOX_MESSAGE.c.id == message_id)
     ).one_or_none()
@@ -264,7 +270,12 @@ def messages(connection: Connection, before: str | None, limit: int) -> list[Sen
     """Return the submitted messages, newest first, starting below the id ``before``."""
     query = (
         select(
-            OUTBOX_MESSAGE.c.id.label("message"), OUTBOX_MESSAGE.c.position, OUTBOX_MESSAGE.c.purged_at, OUTBOX_ENVELOPE, *_SEALED
+            OUTBOX_MESSAGE.c.id.label("message"),
+            OUTBOX_MESSAGE.c.position,
+            OUTBOX_MESSAGE.c.purged_at,
+            OUTBOX_MESSAGE.c.held_at,
+            OUTBOX_ENVELOPE,
+            *_SEALED,
         )
         .join(_KEPT, OUTBOX_ENVELOPE.c.n == OUTBOX_MESSAGE.c.envelope)
         .order_by(OUTBOX_MESSAGE.c.id.desc())
@@ -379,20 +390,7 @@ def _runs(mask: int, first: int) -> list[tuple[int, int]]:
 
 def _sent(connection: Connection, message_id: str, row: Any) -> Sent:
     deliveries = connection.execute(
-        select(OUTBOX_DELIVERY.c.recipient).where(OUTBOX_DELIVERY.c.envelope == row.n).order_by(OUTBOX_DELIVERY.c.recipient)
-    ).scalars()
+        select(OUTBOX_DELIVERY).where(OUTBOX_DELIVERY.c.envelope == row.n).order_by(OUTBOX_DELIVERY.c.recipient)
+    ).all()
     steps = connection.execute(select(OUTBOX_STEP).where(OUTBOX_STEP.c.envelope == row.n).order_by(OUTBOX_STEP.c.n)).all()
     return Sent(message_id, row.position, resting(row), row.created_at, row.lane, row.purged_at, history(row, deliveries, steps))
-
-
-def history(row: Any, recipients: Iterable[str], steps: Iterable[Any]) -> dict[str, tuple[Step, ...]]:
-    """Return what happened to a message at each recipient, given its row and the steps of its envelope in order."""
-    ours = [step for step in steps if unsigned(step.mask) & bit(row.position)]
-    found: dict[str, tuple[Step, ...]] = {}
-    for recipient in recipients:
-        taken = [Step("queued", row.created_at)]
-        if row.sent_at is not None:
-            taken.append(Step("sent", row.sent_at))
-        taken += [Step(step.state, step.at, step.code) for step in ours if step.recipient == recipient]
-        found[recipient] = tuple(taken)
-    return found

@@ -2,10 +2,14 @@
 
 A statement is matched by epoch, lane, sequence *and* commitment; what it changes becomes one step row per envelope, whose mask
 says which messages of the envelope it speaks of. The SQL is built once: this runs for every envelope that is sent.
+
+The first terminal state stands (:mod:`relay.store.history`); another one that comes later is kept as a step, too, and shown as a
+note.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -13,6 +17,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from relay.envelope import MAX_MESSAGES, Envelope, commitments
 from relay.receipts import TERMINAL, Statement
 from relay.store.common import inserted, mask_of, signed, unsigned
+from relay.store.history import NEVER_SENT
 from relay.store.tables import OUTBOX_DELIVERY, OUTBOX_SEALED, OUTBOX_STEP, RECEIPT_IN
 
 _KNOWN = select(RECEIPT_IN.c.n).where(RECEIPT_IN.c.sender == bindparam("sender"), RECEIPT_IN.c.id == bindparam("id"))
@@ -41,8 +46,26 @@ _MOVE = (
         OUTBOX_DELIVERY.c.lane == bindparam("of_lane"),
         OUTBOX_DELIVERY.c.first == bindparam("of_first"),
     )
-    .values(open=bindparam("now_open"), unaccepted=bindparam("now_unaccepted"))
+    .values(open=bindparam("now_open"), unaccepted=bindparam("now_unaccepted"), behind=bindparam("now_behind"))
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A delivery of which the last message got its first receipt, or its end: so many bytes less are under way to the peer."""
+
+    recipient: str
+    lane: str
+    envelope: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a statement did: the commitments of the messages it changed, and the deliveries it settled."""
+
+    changed: list[str]
+    settled: list[Settled]
 
 
 def add_receipt(connection: Connection, sender: str, envelope: Envelope, content_key: bytes, at: int) -> int | None:
@@ -60,8 +83,8 @@ def add_receipt(connection: Connection, sender: str, envelope: Envelope, content
     return inserted(connection.execute(_ADD_RECEIPT, values))
 
 
-def apply(connection: Connection, sender: str, statement: Statement, receipt: int) -> list[str]:
-    """Take a peer's statement about messages sent to it; return the commitments of those it changed.
+def apply(connection: Connection, sender: str, statement: Statement, receipt: int) -> Applied:
+    """Take a peer's statement about messages sent to it; return what it changed.
 
     A statement counts only for the sender's own deliveries and for the very commitments that were sent; a second one for the
     same state changes nothing.
@@ -74,42 +97,50 @@ def apply(connection: Connection, sender: str, statement: Statement, receipt: in
         "last": statement.last,
         "below": statement.first - MAX_MESSAGES,
     }
-    changed: list[str] = []
+    applied = Applied([], [])
     for row in connection.execute(_SPOKEN_OF, given).all():
-        changed += _apply_to(connection, row, statement, receipt)
-    return changed
+        _apply_to(connection, row, statement, receipt, applied)
+    return applied
 
 
-def _apply_to(connection: Connection, row: Any, statement: Statement, receipt: int) -> list[str]:
-    """Apply the part of a statement that speaks of one delivery; return the commitments it changed."""
+def move(connection: Connection, row: Any, opened: int, unaccepted: int) -> list[Settled]:
+    """Note which messages of a delivery are still open and not accepted, given its row; return it when that settled it."""
+    moved = {
+        "of_recipient": row.recipient,
+        "of_epoch": row.epoch,
+        "of_lane": row.lane,
+        "of_first": row.first,
+        "now_open": signed(opened),
+        "now_unaccepted": signed(unaccepted),
+        "now_behind": row.behind if unaccepted else 0,
+    }
+    connection.execute(_MOVE, moved)
+    if not row.unaccepted or unaccepted:
+        return []
+    return [Settled(row.recipient, row.lane, row.envelope, 0 if row.behind & NEVER_SENT else row.size)]
+
+
+def _apply_to(connection: Connection, row: Any, statement: Statement, receipt: int, applied: Applied) -> None:
+    """Apply the part of a statement that speaks of one delivery."""
     sent, offset = commitments(row.header), statement.first - row.first
     start = max(offset, 0)  # the first position of this envelope that the statement speaks of
     pairs = zip(sent[start:], statement.commitments[start - offset :], strict=False)
     before = _said_already(connection, row, statement)
     fresh = [at for at, (mine, theirs) in enumerate(pairs, start) if mine == theirs and not before >> at & 1]
     if not fresh:
-        return []
+        return
     mask = mask_of(fresh)
     _add_step(connection, row, statement, mask, receipt)
     closed = mask if statement.state in TERMINAL else 0
-    moved = {
-        "of_recipient": row.recipient,
-        "of_epoch": row.epoch,
-        "of_lane": row.lane,
-        "of_first": row.first,
-        "now_open": signed(unsigned(row.open) & ~closed),
-        "now_unaccepted": signed(unsigned(row.unaccepted) & ~mask),
-    }
-    connection.execute(_MOVE, moved)
-    return [sent[position] for position in fresh]
+    applied.settled.extend(move(connection, row, unsigned(row.open) & ~closed, unsigned(row.unaccepted) & ~mask))
+    applied.changed.extend(sent[position] for position in fresh)
 
 
 def _said_already(connection: Connection, row: Any, statement: Statement) -> int:
-    """Return the messages that already have this state at this recipient, or a terminal one when this is terminal."""
-    states = TERMINAL if statement.state in TERMINAL else {statement.state}
+    """Return the messages of which this recipient has said this state already."""
     said = 0
     for step in connection.execute(_STEPS, {"envelope": row.envelope, "sender": row.recipient}):
-        if step.state in states:
+        if step.state == statement.state:
             said |= unsigned(step.mask)
     return said
 
