@@ -46,6 +46,7 @@ class AuditStep(StrEnum):
     REQUEST_REMINDED = "request-reminded"
     STORE_WENT_BACK = "store-went-back"
     PEER_ALARM = "peer-alarm"
+    STATED_AGAIN = "stated-again"
     EXPIRED = "expired"
     DEFERRED = "deferred"
     DEAD = "dead"

@@ -1,7 +1,8 @@
 """This centre, as the parts of its node see it: its name, its keys, its view of the network, its store, its record.
 
 Built once by :mod:`relay.node` and handed to every part. ``judge`` and ``keeper`` are what changes while the node runs (a new
-version of the directory brings new ones), so parts ask for them each time.
+version of the directory brings new ones), so parts ask for them each time. ``may_publish`` is set once it is known that the
+store is no older copy, or nobody was there to say so, and cleared when a peer shows that it is one.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Centre:
     audit: Audit
     metrics: Metrics
     log: Log
+    may_publish: asyncio.Event = field(default_factory=asyncio.Event)
     workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="sealing"))
 
     @property

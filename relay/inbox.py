@@ -1,50 +1,48 @@
 """Inbox: from the broker's delivery to the committed fact that this centre has the message.
 
-Whatever was delivered when the last commit ended forms the next group, most urgent lane first. Each envelope is opened and
-judged in a worker thread, then one transaction holds everything that follows from the group: inbox rows, verdicts, receipts,
-audit leaves. Only then are the deliveries acknowledged and the receipts posted. So a crash at any point means another delivery
-of the same bytes, which the store recognises.
+Whatever was delivered when the last commit ended forms the next group, most urgent lane first (:mod:`relay.intake`). Each
+envelope is opened and judged in a worker thread (:mod:`relay.judging`), then one transaction holds everything that follows from
+the group: inbox rows, verdicts, receipts, audit leaves. Only then are the deliveries acknowledged and the receipts posted. So a
+crash at any point means another delivery of the same bytes, which the store recognises.
 
 What is not authentic is counted, a bounded sample kept, nothing signed about it; what does not name this centre is dropped and
-counted; what is authentic and refused is quarantined and answered with a signed rejection. None of it holds up the next
-envelope. While the store can't be written the inbox keeps its group and tries again; consumption pauses by itself, as nothing
-is acknowledged.
+counted; what is authentic and refused is quarantined and answered with a signed rejection; what ends the process each time it is
+opened is opened no more (:mod:`relay.poison`). None of it holds up the next envelope. While the store can't be written the inbox
+keeps its group and tries again; consumption pauses by itself, as nothing is acknowledged.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from relay import envelope as wire
-from relay import messages, seal, topology
+from relay import recalls, topology
 from relay.audit import AuditStep
 from relay.broker import Broker, Delivery
 from relay.centre import Centre
-from relay.clock import from_ms
-from relay.control import Control, statements
+from relay.control import Control
 from relay.envelope import Core, Envelope
-from relay.errors import CannotOpen, EnvelopeError, NotAuthentic, NotForUs, Refused, Rejected, RelayError, StoreTrouble
-from relay.keeping import Kept, Recall
+from relay.errors import CannotOpen, NotAuthentic, NotForUs, Rejected, RelayError, StoreTrouble
+from relay.intake import MAX_GROUP, Intake, is_alone
+from relay.judging import POISON, Judged, Judging, failed
+from relay.keeping import Recall
 from relay.log import Event
-from relay.messages import Message
-from relay.policy import marks
+from relay.poison import Asking, Poison, digest
 from relay.receipts import Nack, State, Statement, ranges
 from relay.seal import Opened
-from relay.store import Connection, incoming, recalled
-from relay.store.incoming import Arrival, Taken
-from relay.store.recalled import Buried
+from relay.store import Connection, attempts, incoming
+from relay.store.incoming import Arrival, Place, Taken
 
-MAX_GROUP = 64
-MAX_GROUP_BYTES = 16 * 1024 * 1024
 SAMPLE_BYTES = 64 * 1024
 JUDGED_AT_ONCE_BYTES = 4 * 1024  # less work than to hand it to a thread and wait
 PAUSE_SECONDS = 1.0
 CONTROL_PAUSE_SECONDS = 0.02  # nobody waits for a receipt, and each group costs a transaction
+
+T = TypeVar("T")
 
 
 class Handler(Protocol):
@@ -52,19 +50,6 @@ class Handler(Protocol):
 
     def __call__(self, connection: Connection, sender: str, opened: Opened, now: int) -> Callable[[], None] | None:
         """Take it; raise ``Rejected`` when its body can't be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A delivery after it was opened: a batch with a verdict per message, a control envelope, or the error it is.
-
-    A verdict is what is kept of the message, or why it is refused.
-    """
-
-    delivery: Delivery
-    opened: Opened | None = None
-    verdicts: tuple[Kept | Rejected, ...] = ()
-    error: EnvelopeError | None = None
 
 
 @dataclass(slots=True)
@@ -84,47 +69,6 @@ class _Outcome:
             self.said.setdefault(origin, []).extend(statements)
 
 
-class _Intake:
-    """What was delivered and not yet taken up; ``pause`` seconds let more of it come together into one group."""
-
-    def __init__(self, pause: float = 0) -> None:
-        self.idle = asyncio.Event()
-        self.idle.set()
-        self._waiting: list[Delivery] = []
-        self._arrived = asyncio.Event()
-        self._pause = pause
-
-    def add(self, delivery: Delivery) -> None:
-        """Let a delivery wait. What a lost connection delivered comes again, so it is let go: it would pile up."""
-        if self._waiting and self._waiting[0].gone:
-            self._waiting = [waiting for waiting in self._waiting if not waiting.gone]
-        self._waiting.append(delivery)
-        self.idle.clear()
-        self._arrived.set()
-
-    async def take(self) -> list[Delivery]:
-        """Return what waits, urgent lanes first; within a lane in order of arrival, so acknowledging may be cumulative."""
-        await self._arrived.wait()
-        if self._pause:
-            await asyncio.sleep(self._pause)
-        order = {lane: rank for rank, lane in enumerate(topology.LANES)}
-        self._waiting.sort(key=lambda delivery: order.get(delivery.lane, len(order)))
-        size = count = 0
-        for delivery in self._waiting[:MAX_GROUP]:
-            size += len(delivery.raw)
-            count += 1
-            if size >= MAX_GROUP_BYTES:
-                break
-        group, self._waiting = self._waiting[:count], self._waiting[count:]
-        return group
-
-    def rest(self) -> None:
-        """Note that a group is done with."""
-        if not self._waiting:
-            self._arrived.clear()
-            self.idle.set()
-
-
 class Inbox:
     """Takes envelopes in; ``handlers`` take the control envelopes by type."""
 
@@ -133,7 +77,8 @@ class Inbox:
         self._broker = broker
         self._control = control
         self._handlers = handlers
-        self._messages, self._answers = _Intake(), _Intake(CONTROL_PAUSE_SECONDS)
+        self._judging, self._poison, self._asking = Judging(centre), Poison(), Asking()
+        self._messages, self._answers = Intake(), Intake(CONTROL_PAUSE_SECONDS)
 
     def deliver(self, delivery: Delivery) -> None:
         """Take a delivery from the broker; returns at once."""
@@ -142,6 +87,7 @@ class Inbox:
 
     async def run(self) -> None:
         """Take in what was delivered, group by group, until cancelled; receipts and nacks apart from messages."""
+        self._poison.know(await self._write(self._poison.load))
         async with asyncio.TaskGroup() as group:
             for intake in (self._messages, self._answers):
                 group.create_task(self._run(intake), name="inbox intake")
@@ -151,61 +97,27 @@ class Inbox:
         await self._messages.idle.wait()
         await self._answers.idle.wait()
 
-    async def _run(self, intake: _Intake) -> None:
+    async def _run(self, intake: Intake) -> None:
         while True:
             group = await intake.take()
-            judge = partial(self._judge_all, group)
-            few = sum(len(delivery.raw) for delivery in group) <= JUDGED_AT_ONCE_BYTES
-            judged = judge() if few else await self._centre.work(judge)
-            await self._take_in(judged)
+            await self._take_in(await self._judge(group))
             await self._broker.ack(group)
             intake.rest()
 
-    def _judge_all(self, group: list[Delivery]) -> list[Judged]:
-        return [self._judge(delivery) for delivery in group]
+    async def _judge(self, group: list[Delivery]) -> list[Judged]:
+        """Judge a group; of what must not be opened look at the header alone."""
+        shut = [self._poison.is_shut(delivery) for delivery in group]
+        if not shut[0] and is_alone(group[0]):
+            shut = [not await self._write(partial(self._poison.begin, delivery=group[0], now=self._centre.now()))]
+            if shut[0]:
+                self._poison.shut(group[0])
 
-    def _judge(self, delivery: Delivery) -> Judged:
-        """Open one delivery and judge its messages; whatever is wrong with it stays its own."""
-        centre = self._centre
-        opened: Opened | None = None
-        try:
-            envelope = self._parse(delivery)
-            now = from_ms(centre.now())
-            seal.verify(envelope, centre.id, centre.settings.network, centre.directory, now)
-            opened = Opened(envelope, b"", ())
-            opened = seal.unseal(envelope, centre.id, centre.sealing_keys)
-            contents = opened.contents if envelope.core.type == "batch" else ()
-            return Judged(delivery, opened, tuple(self._verdict(envelope, content, centre.now()) for content in contents))
-        except EnvelopeError as error:
-            return Judged(delivery, opened, error=error)
-        except Exception as error:  # a fault of ours must not end the node, or it would end it again after each restart
-            return Judged(delivery, error=_poison(error))
+        def judge() -> list[Judged]:
+            how = (self._judging.look if one else self._judging.judge for one in shut)
+            return [one(delivery) for one, delivery in zip(how, group, strict=True)]
 
-    def _parse(self, delivery: Delivery) -> Envelope:
-        if delivery.routing_key.startswith(f"{self._centre.id}."):
-            raise NotForUs("own-echo", "The envelope is this centre's own.")
-        return wire.parse(delivery.raw)
-
-    def _verdict(self, envelope: Envelope, content: bytes | Rejected, now: int) -> Kept | Rejected:
-        """Return what is kept of a message of an authentic envelope, or why it is refused."""
-        if isinstance(content, Rejected):
-            return content
-        try:
-            message = messages.read(content)
-        except Refused as refusal:
-            return Rejected(refusal.code, refusal.detail, refusal.problems)
-        kept = self._centre.keeper.keep(message, envelope.core.origin, now)
-        return self._fault(envelope.core, message, kept.recall) or kept
-
-    def _fault(self, core: Core, message: Message, recall: Recall | None) -> Rejected | None:
-        """Return what is wrong between a message and the envelope that brought it, or why policy refuses it."""
-        if topology.lane(message.status, topology.urgency(message.kind, message.precedence)) != core.lane:
-            return Rejected("lane-mismatch", "The message travels in a lane that is not its own.")
-        if message.origin not in (None, core.origin):
-            return Rejected("other-origin", "The message names another origin than its envelope.")
-        if recall is not None and not wire.is_of(recall.target, core.origin):
-            return Rejected("not-the-origin", f"{core.origin} takes back a message that is not its own.")
-        return self._centre.judge.verdict(core.origin, marks(message))
+        few = sum(len(delivery.raw) for delivery in group) <= JUDGED_AT_ONCE_BYTES
+        return judge() if few else await self._centre.work(judge)
 
     async def _take_in(self, judged: list[Judged]) -> None:
         """Commit a group and act on it; should one envelope make that fail, it is set aside and harms no other."""
@@ -216,21 +128,34 @@ class Inbox:
                 for one in judged:
                     await self._take_in([one])
                 return
-            judged = [Judged(judged[0].delivery, error=_poison(error))]
-            outcome = await self._commit(judged)
+            judged, outcome = await self._set_aside(judged[0], error)
         self._finish(judged, outcome)
         if outcome.purged:
             with contextlib.suppress(StoreTrouble):  # what is left in the log goes with the next purge
                 await self._centre.store.scrub()
 
+    async def _set_aside(self, one: Judged, error: Exception) -> tuple[list[Judged], _Outcome]:
+        """Commit what can be of an envelope that can't be taken in: its header, else a sample of it."""
+        if one.opened is not None and not one.shut and not isinstance(error, MemoryError):
+            try:
+                shut = [Judged(one.delivery, replace(one.opened, content_key=b"", contents=()), shut=True)]
+                return shut, await self._commit(shut)
+            except Exception as another:
+                error = another
+        failure = [Judged(one.delivery, error=failed(error))]
+        return failure, await self._commit(failure)
+
     async def _commit(self, judged: list[Judged]) -> _Outcome:
-        """Commit a group, however often the store must be asked."""
         if all(isinstance(one.error, NotForUs) for one in judged):
             return _Outcome()
+        return await self._write(partial(self._store, judged))
+
+    async def _write(self, job: Callable[[Connection], T]) -> T:
+        """Run a job in the store, however often it must be asked; say once that it can't be written, and once that it can."""
         troubled = False
         while True:
             try:
-                outcome = await self._centre.store.write(partial(self._store, judged))
+                done = await self._centre.store.write(job)
             except StoreTrouble as trouble:
                 if not troubled:
                     self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
@@ -239,7 +164,7 @@ class Inbox:
             else:
                 if troubled:
                     self._centre.log.info(Event.STORE_RECOVERED)
-                return outcome
+                return done
 
     def _store(self, judged: list[Judged], connection: Connection) -> _Outcome:
         """Write everything that follows from a group into one transaction."""
@@ -247,11 +172,15 @@ class Inbox:
         for one in judged:
             if isinstance(one.error, NotAuthentic):
                 incoming.add_sample(connection, one.error.code, one.error.detail, one.delivery.raw[:SAMPLE_BYTES], now)
+            elif one.shut:
+                self._take_shut(connection, one, outcome, now)
             elif one.error is None and one.opened is not None:
                 if one.opened.envelope.core.type == "batch":
                     self._take_batch(connection, one, outcome, now)
                 else:
                     self._take_control(connection, one, outcome, now)
+            if one.delivery.redelivered and not one.shut:
+                attempts.end(connection, digest(one.delivery))
         for origin, said in outcome.said.items():
             outcome.receipts.append((origin, self._control.receipt(connection, origin, said, now)))
         self._centre.audit.append(connection, outcome.leaves)
@@ -265,9 +194,10 @@ class Inbox:
         kept = tuple(None if isinstance(verdict, Rejected) else verdict for verdict in one.verdicts)
         rank = topology.LANES.index(core.lane) if core.lane in topology.LANES else len(topology.LANES)
         recipient = core.recipient(centre.id)
-        key = centre.storage_key.wrap(opened.content_key)
+        key = centre.storage_key.wrap(opened.content_key) if opened.content_key else b""
         taken = incoming.take(connection, Arrival(opened.envelope, recipient.first, key, rank, codes, kept), now)
         self._say(opened.envelope, taken, outcome, now)
+        self._say_again(core, taken, outcome, now)
         for position in taken.accepted:
             if (found := kept[position]) is not None and found.recall is not None:
                 self._recall(connection, opened.envelope, position, found.recall, outcome, now)
@@ -296,32 +226,55 @@ class Inbox:
             leaf = self._centre.audit.leaf(step, now, envelope=core.id, peer=core.origin, commitments=commitments, code=code)
             outcome.leaves.append(leaf)
 
+    def _say_again(self, core: Core, taken: Taken, outcome: _Outcome, now: int) -> None:
+        """State how far known messages are that came under new sequences: their origin counts anew."""
+        if not taken.again:
+            return
+        first = core.recipient(self._centre.id).first
+        stated: dict[tuple[State, str | None], list[int]] = {}
+        for one in taken.again:
+            stated.setdefault((one.state, one.code), []).append(one.position)
+        if purged := [one.position for one in taken.again if one.purged]:
+            stated["purged", None] = purged
+        for (state, code), positions in stated.items():
+            outcome.say(core.origin, _runs(core, first, positions, state, now, code))
+        commitments = [core.messages[one.position].commitment for one in taken.again]
+        leaf = self._centre.audit.leaf(AuditStep.STATED_AGAIN, now, envelope=core.id, peer=core.origin, commitments=commitments)
+        outcome.leaves.append(leaf)
+
     def _recall(
         self, connection: Connection, envelope: Envelope, position: int, recall: Recall, outcome: _Outcome, now: int
     ) -> None:
-        """Carry out an update or cancel that was just taken: bury what came before it, and say so to its origin."""
-        core, audit = envelope.core, self._centre.audit
-        first, item = core.recipient(self._centre.id).first, core.messages[position]
-        buried = recalled.bury(connection, core.origin, recall, item.id, now)
-        rejected = incoming.places(connection, buried.rejected)
-        outcome.say(core.origin, statements(rejected, "rejected", now, buried.code).get(core.origin, []))
-        if buried.complete:
-            outcome.say(core.origin, _runs(core, first, [position], "purged", now, None))
-        common = {"envelope": core.id, "peer": core.origin, "code": buried.code}
-        commitments = [place.commitment for place in rejected]
-        outcome.leaves += [
-            audit.leaf(AuditStep.RECALLED, now, commitments=commitments, **common),
-            audit.leaf(AuditStep.PURGED, now, commitments=list(buried.purged), **common),
-        ]
-        outcome.purged = outcome.purged or bool(buried.purged)
-        outcome.later.append(partial(self._count_recall, core, buried))
+        """Carry out an update or cancel that was just taken."""
+        core, item = envelope.core, envelope.core.messages[position]
+        sequence = core.recipient(self._centre.id).first + position
+        place = Place(item.id, core.origin, core.epoch, core.lane, sequence, item.commitment, recall=True)
+        done = recalls.carry_out(connection, self._centre, place, recall, core.id, now)
+        outcome.say(core.origin, list(done.said))
+        outcome.leaves += done.leaves
+        outcome.purged = outcome.purged or bool(done.buried.purged)
+        outcome.later.append(partial(recalls.say, self._centre, core.origin, core.id, done.buried))
 
-    def _count_recall(self, core: Core, buried: Buried) -> None:
-        self._centre.metrics.purged.labels(buried.code).inc(len(buried.purged))
-        self._centre.log.warning(
-            Event.INBOX_RECALLED, peer=core.origin, envelope=core.id, purged=len(buried.purged), code=buried.code
+    def _take_shut(self, connection: Connection, one: Judged, outcome: _Outcome, now: int) -> None:
+        """Deal with an envelope that is not opened: reject its only message, or ask for those it alone has one by one."""
+        assert one.opened is not None  # noqa: S101 - a shut envelope without error was verified
+        core = one.opened.envelope.core
+        detail = f"Envelope {core.id} of {core.origin} ended or failed this node when it was taken in; it is not opened any more."
+        incoming.add_sample(connection, POISON, detail, one.delivery.raw[:SAMPLE_BYTES], now)
+        outcome.later.append(partial(self._say_poison, core))
+        if core.type != "batch":
+            return
+        if len(core.messages) > 1 and (unknown := incoming.unknown(connection, core)):
+            outcome.later.append(partial(self._ask, core, unknown, "split"))
+        else:
+            verdicts = tuple(Rejected(POISON, detail) for _ in core.messages)
+            self._take_batch(connection, replace(one, verdicts=verdicts), outcome, now)
+
+    def _say_poison(self, core: Core) -> None:
+        self._centre.metrics.poison.labels(core.origin).inc()
+        self._centre.log.error(
+            Event.INBOX_POISON, peer=core.origin, envelope=core.id, type=core.type, messages=len(core.messages)
         )
-        self._centre.store.recalls_changed.fire()
 
     def _take_control(self, connection: Connection, one: Judged, outcome: _Outcome, now: int) -> None:
         assert one.opened is not None  # noqa: S101 - a judged control envelope without error is opened
@@ -351,11 +304,15 @@ class Inbox:
             self._centre.store.inbox_changed.fire()
 
     def _ask_again(self, envelope: Envelope, error: CannotOpen) -> None:
-        core = envelope.core
-        if core.type == "batch":
-            recipient = core.recipient(self._centre.id)
-            missing = ((recipient.first, recipient.last),)
-            nack = Nack(epoch=core.epoch, lane=core.lane, missing=missing, reason=error.code)
+        if envelope.core.type == "batch":
+            self._ask(envelope.core, range(len(envelope.core.messages)), error.code)
+
+    def _ask(self, core: Core, positions: Iterable[int], reason: str) -> None:
+        """Ask for messages of an envelope in another form; for the same ones again and again with growing pauses."""
+        first = core.recipient(self._centre.id).first
+        missing = tuple(ranges(first + position for position in positions))
+        if self._asking.may_ask((core.origin, core.epoch, core.lane, missing, reason), self._centre.now()):
+            nack = Nack(epoch=core.epoch, lane=core.lane, missing=missing, reason=reason)
             self._control.post(core.origin, nack)
 
     def _drop(self, error: RelayError) -> None:
@@ -398,8 +355,3 @@ def _runs(core: Core, first: int, positions: list[int], state: State, now: int, 
         )
         for start, last in ranges(positions)
     ]
-
-
-def _poison(error: Exception) -> NotAuthentic:
-    """Return what stands for an envelope that this node fails on: a sample is kept, and its origin's marks bring it again."""
-    return NotAuthentic("poison", f"An envelope made this node fail: {type(error).__name__}.")

@@ -34,6 +34,7 @@ class Metrics:
         self.voided = self._counter("relay_voided_messages", "Messages that their origin won't send (again).", "peer", "state")
         self.purged = self._counter("relay_purged_messages", "Messages whose content was purged, by why.", "code")
         self.receipts = self._counter("relay_receipt_statements", "Statements of peers about our messages.", "peer", "state")
+        self.ended = self._counter("relay_ended_messages", "Messages that this centre ended at a peer.", "peer", "state")
         self.marks = self._counter("relay_marks", "Marks sent to a peer.", "peer")
         self.nacks = self._counter("relay_nacks", "Nacks, by peer and direction.", "peer", "direction")
         self.reminders = self._counter("relay_request_reminders", "Reminders of reply clocks, by side and step.", "side", "step")
@@ -48,6 +49,13 @@ class Metrics:
             "relay_requests_open", "Answers awaited from a peer (asked) or of us (received).", "side"
         )
         self.requests_overdue = self._gauge("relay_requests_overdue", "Answers whose time is over, by side.", "side")
+        self.alarms = self._gauge(
+            "relay_alarms",
+            "Messages for which a peer is late, by promise (half: of their time).",
+            "peer",
+            "precedence",
+            "promise",
+        )
         self.connected = self._gauge("relay_broker_connected", "1 while the broker is reachable.")
         self.retention_run = self._gauge("relay_retention_run_seconds", "Unix time at which a run of retention last ended.")
         self.disk_free = self._gauge("relay_store_disk_free_bytes", "Free disk where the store lies.")

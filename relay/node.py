@@ -7,8 +7,9 @@ How a message arrives: :mod:`relay.inbox` opens it (:mod:`relay.seal`), judges i
 it to the broker; :mod:`relay.handover` gives it to the centre's system. :mod:`relay.control` takes receipts back to the origin,
 whose outbox notes them.
 
-Behind the scenes: :mod:`relay.marks` finds what never arrived and sends it again; :mod:`relay.retention` purges what is due;
-:mod:`relay.broker` keeps the connection.
+Behind the scenes: :mod:`relay.marks` finds what never arrived and sends it again; :mod:`relay.heartbeats` knows which peers live
+and whose store is not what it was, and :mod:`relay.recovery` keeps a node from harm whose own is not; :mod:`relay.retention`
+purges what is due; :mod:`relay.broker` keeps the connection.
 Every loop is a named task of one ``asyncio.TaskGroup``; one that dies stops the node with its error, a supervisor restarts it,
 and nothing is lost, since nothing was promised that is not in the store.
 """
@@ -25,13 +26,15 @@ from functools import partial
 from typing import Protocol
 
 from relay import directory, topology
-from relay.audit import Audit, AuditStep
 from relay.broker import Broker, BrokerPlan
 from relay.centre import Centre
 from relay.clock import from_ms, now_ms
 from relay.control import Control
+from relay.deadlines import Deadlines
+from relay.desk import Desk
 from relay.errors import Busy, Misconfigured, RelayError, StoreTrouble
 from relay.handover import Handover
+from relay.heartbeats import Heartbeats
 from relay.inbox import Inbox
 from relay.keeping import Keeper
 from relay.keys import SealingKey, SigningKey, StorageKey
@@ -41,6 +44,7 @@ from relay.metrics import Metrics
 from relay.outbox import Outbox
 from relay.policy import Judge
 from relay.pump import Pump
+from relay.recovery import Recovery, open_epoch
 from relay.requests import Requests
 from relay.retention import Retention
 from relay.seal import Sealer
@@ -84,12 +88,22 @@ class Node:
         self.broker = Broker(_broker_plan(settings), centre.log)
         self.control = Control(centre, self.broker)
         self.pump = Pump(centre, self.broker)
-        self.outbox = Outbox(centre, Versions(centre), self.full)
+        self.outbox = Outbox(centre, Versions(centre), self.full, self.pump.settled)
         self.handover = Handover(centre, self.broker, self.control)
-        self.marks = Marks(centre, self.broker, self.control)
+        self.marks = Marks(centre, self.broker, self.control, self.pump.settled)
+        self.deadlines = Deadlines(centre, self.control, self.pump.settled)
+        self.desk = Desk(centre, self.control, self.pump)
         self.retention = Retention(centre, self.control)
         self.requests = Requests(centre)
-        handlers = {"receipt": self.outbox.take_receipt, "mark": self.marks.take_mark, "nack": self.marks.take_nack}
+        self.recovery = Recovery(centre, self.control)
+        self.heartbeats = Heartbeats(centre, self.broker, self.control, self.marks, self.recovery)
+        handlers = {
+            "receipt": self.outbox.take_receipt,
+            "mark": self.marks.take_mark,
+            "nack": self.marks.take_nack,
+            "heartbeat": self.heartbeats.take,
+            "epoch": self.recovery.take_epoch,
+        }
         self.inbox = Inbox(centre, self.broker, self.control, handlers)
         self._disk_free = shutil.disk_usage(settings.store.file.parent).free
         self._stopping = asyncio.Event()
@@ -98,6 +112,7 @@ class Node:
         """Run every loop until :meth:`stop` is called, then stop gracefully; a loop that fails stops all and raises."""
         log = self.centre.log
         _collect_less()
+        await self.recovery.begin()
         log.info(Event.NODE_STARTED, epoch=self.centre.store.epoch, directory=self.centre.directory.version)
         loops: dict[str, Awaitable[None]] = {
             "outbox": self.outbox.run(),
@@ -105,6 +120,8 @@ class Node:
             "inbox": self.inbox.run(),
             "control": self.control.run(),
             "marks": self.marks.run(),
+            "deadlines": self.deadlines.run(),
+            "heartbeats": self.heartbeats.run(),
             "retention": self.retention.run(),
             "requests": self.requests.run(),
             "watch": self._watch(),
@@ -131,6 +148,8 @@ class Node:
     def full(self) -> Busy | StoreTrouble | None:
         """Return why no message can be taken now, or None."""
         settings = self.centre.settings
+        if (trouble := self.recovery.trouble) is not None:
+            return trouble
         if self._disk_free < settings.store.disk_floor_bytes:
             sentence = f"Only {self._disk_free} bytes of disk are free, below the floor; nothing is taken until there are more."
             return StoreTrouble("disk-full", sentence)
@@ -195,10 +214,7 @@ async def open_node(settings: Settings) -> Node:
     _check_keys(settings, register, {signing.id, *sealing})
     storage = StorageKey.load(settings.keys.storage)
     store = await Store.open(settings.store.file, settings.centre, settings.network, now_ms())
-    audit = Audit(store.epoch)
-    if store.fresh:
-        leaf = audit.leaf(AuditStep.EPOCH_OPENED, now_ms())
-        await store.write(lambda connection: audit.append(connection, [leaf]))
+    audit = await open_epoch(store, now_ms())
     sealer = Sealer(settings.centre, settings.network, signing)
     judge = Judge(register, settings.centre)
     keeper = Keeper(register.policy.retention, storage.index_key())

@@ -10,6 +10,14 @@ from relay.network import Network, write_network
 from relay.rabbit import PrivateBroker
 
 
+@pytest.fixture(scope="session", autouse=True)
+def hurried() -> Iterator[None]:
+    """Let no node that starts while its peers are down wait for long for their word."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RELAY_REPAIR__ECHO_SECONDS", "1")
+        yield
+
+
 @pytest.fixture(scope="session")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
     """Write the default network, at the address of ``broker``."""

@@ -6,9 +6,10 @@ runs one on a snapshot, :meth:`Store.close` ends both. A job is a function of a 
 call each other: they meet here, and wake each other by the store's signals (``outbox_changed``, ``inbox_changed``,
 ``recalls_changed``).
 
-An *epoch* is made with the store (Unix seconds at its creation, so it only increases) and stays with it. Errors raised:
-``StoreTrouble`` (``store-full``, ``store-locked``, ``store-unavailable``), ``Misconfigured`` (``store-damaged``, ``store-newer``,
-``store-of-another``).
+An *epoch* is made with the store (Unix seconds at its creation, so it only increases) and stays with it until a recovery begins
+the next (:mod:`epochs`). One process works on a store at a time. Errors raised: ``StoreTrouble`` (``store-full``,
+``store-locked``, ``store-unavailable``), ``Misconfigured`` (``store-damaged``, ``store-newer``, ``store-of-another``,
+``store-in-use``).
 """
 
 from __future__ import annotations
@@ -22,26 +23,51 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, exc, insert, select
 
 from relay.errors import Misconfigured, StoreTrouble
-from relay.store import clocks, flags, found, incoming, outgoing, purged, recalled, record, retained, said, threads
+from relay.store import (
+    aside,
+    attempts,
+    clocks,
+    epochs,
+    flags,
+    found,
+    handing,
+    incoming,
+    outgoing,
+    peers,
+    purged,
+    recalled,
+    record,
+    retained,
+    said,
+    threads,
+    voided,
+)
 from relay.store.common import upsert
 from relay.store.engine import Writer, open_engine
+from relay.store.lock import Lock
 from relay.store.signal import Signal
 from relay.store.tables import META
 
 __all__ = [
     "Connection",
     "Store",
+    "aside",
+    "attempts",
     "clocks",
+    "epochs",
     "flags",
     "found",
+    "handing",
     "incoming",
     "outgoing",
+    "peers",
     "purged",
     "recalled",
     "record",
     "retained",
     "said",
     "threads",
+    "voided",
 ]
 
 T = TypeVar("T")
@@ -49,24 +75,34 @@ READERS = 2
 
 
 class Store:
-    """One centre's store; :meth:`open` makes or opens it. ``fresh`` says that it was made just now."""
+    """One centre's store; :meth:`open` makes or opens it.
 
-    def __init__(self, engine: Engine, epoch: int, *, fresh: bool) -> None:
+    ``fresh`` says that it was made just now, ``turned`` that its epoch was begun just now in place of an earlier one.
+    """
+
+    def __init__(self, engine: Engine, lock: Lock, epoch: int, *, fresh: bool) -> None:
         self.epoch = epoch
         self.fresh = fresh
+        self.turned = False
         self.outbox_changed = Signal()
         self.inbox_changed = Signal()
         self.recalls_changed = Signal()
         self._engine = engine
+        self._lock = lock
         self._writer = Writer(engine)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
 
     @classmethod
     async def open(cls, path: Path, centre: str, network: str, now: int) -> Store:
         """Open the store of a centre, making it when it is not there; ``now`` in milliseconds."""
-        engine = await asyncio.to_thread(open_engine, path)
-        epoch, fresh = await asyncio.to_thread(_identify, engine, path, centre, network, now // 1000)
-        return cls(engine, epoch, fresh=fresh)
+        lock = Lock(path)
+        try:
+            engine = await asyncio.to_thread(open_engine, path)
+            epoch, fresh = await asyncio.to_thread(_identify, engine, path, centre, network, now // 1000)
+        except BaseException:
+            lock.release()
+            raise
+        return cls(engine, lock, epoch, fresh=fresh)
 
     async def write(self, job: Callable[[Connection], T]) -> T:
         """Run a job in the next transaction and return its result once it is on disk."""
@@ -90,6 +126,7 @@ class Store:
         await self._writer.close()
         await asyncio.to_thread(self._readers.shutdown)
         self._engine.dispose()
+        self._lock.release()
 
     def _read(self, job: Callable[[Connection], T]) -> T:
         try:

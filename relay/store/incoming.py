@@ -12,7 +12,7 @@ its row and its envelope's header. How a message gets from one state to the next
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,9 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 from relay.envelope import MAX_MESSAGES, Core, Envelope, commitments, without
 from relay.keeping import DAY_MS, Kept
 from relay.receipts import MAX_COMMITMENTS
-from relay.store import flags, found, kept, recalled, voided
+from relay.store import flags, found, kept, moved, recalled, voided
 from relay.store.common import Resting, inserted, resting, upsert
+from relay.store.moved import Again
 from relay.store.tables import ASIDE, HEARD, INBOX_CLOSED, INBOX_ENVELOPE, INBOX_MESSAGE, RECEIPT_OUT, RECEIPT_RANGE, SAMPLE
 
 KEPT_SAMPLES = 1000
@@ -75,12 +76,13 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of an arrival, by position in its envelope."""
+    """What became of an arrival, by position in its envelope; ``again`` are duplicates under sequences that are new."""
 
     accepted: tuple[int, ...]
     rejected: dict[int, str]
     duplicate: tuple[int, ...]
     forked: tuple[int, ...]
+    again: tuple[Again, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +131,16 @@ def take(connection: Connection, arrival: Arrival, at: int) -> Taken:
     if late:
         fresh = sorted([*fresh, *late])
         codes = [voided.CODE if position in late else code for position, code in enumerate(codes)]
-    if fresh:
-        _insert(connection, arrival, fresh, codes, at)
+    copies = [position for position, item in enumerate(core.messages) if item.id in known and position not in forked]
+    unstated = [position for position in copies if not any(low <= first + position <= high for low, high in taken)]
+    again = _again(connection, arrival, fresh, codes, unstated, at)
     rejected = {position: code for position in fresh if (code := codes[position]) is not None}
     return Taken(
         accepted=tuple(position for position in fresh if position not in rejected),
         rejected=rejected,
         duplicate=tuple(position for position, item in enumerate(core.messages) if item.id in known),
         forked=tuple(forked),
+        again=again,
     )
 
 
@@ -306,12 +310,36 @@ def _forked(connection: Connection, envelope: Envelope, known: dict[str, Any]) -
     ]
 
 
-def _insert(connection: Connection, arrival: Arrival, fresh: Sequence[int], codes: Sequence[str | None], at: int) -> None:
-    """Store an envelope with its new messages; of what was recalled or void before it came nothing but the header is kept."""
+def _again(
+    connection: Connection, arrival: Arrival, fresh: Sequence[int], codes: Sequence[str | None], unstated: Sequence[int], at: int
+) -> tuple[Again, ...]:
+    """Store what is new of an arrival, and let known messages under new sequences go by those; return these."""
+    core = arrival.envelope.core
+    known = {core.messages[position].id: position for position in unstated} if arrival.content_key else {}
+    rows = moved.find(connection, core.origin, known)
+    moving = moved.newer(rows, core.epoch)
+    if fresh or moving:
+        number = _insert(connection, arrival, fresh, codes, at, moved.whole(moving, known))
+        moved.move(connection, moving, number, known)
+    return moved.again(connection, rows, known)
+
+
+def _insert(
+    connection: Connection,
+    arrival: Arrival,
+    fresh: Sequence[int],
+    codes: Sequence[str | None],
+    at: int,
+    also: Collection[int],
+) -> int:
+    """Store an envelope with its new messages and the content of these and ``also`` others; return its number.
+
+    Of what was recalled or void before it came nothing but the header is kept, nor of a copy: its content rests elsewhere.
+    """
     core, body = arrival.envelope.core, arrival.envelope.body
-    dead = [position for position in fresh if _is_header_only(arrival, codes[position])]
-    if dead:
-        body = without(arrival.envelope.header, body, dead)
+    content = {*also, *(position for position in fresh if not _is_header_only(arrival, codes[position]))}
+    if len(content) < len(core.messages):
+        body = without(arrival.envelope.header, body, set(range(len(core.messages))) - content)
     values = {
         "origin": core.origin,
         "id": core.id,
@@ -324,6 +352,8 @@ def _insert(connection: Connection, arrival: Arrival, fresh: Sequence[int], code
         "received_at": at,
     }
     number = inserted(connection.execute(_ADD_ENVELOPE, values))
+    if not fresh:
+        return number
     connection.execute(_ADD_MESSAGES, [_message_row(arrival, number, position, codes[position], at) for position in fresh])
     accompanying = [
         kept.Message(core.messages[position].id, one, _found(number, position, at), (core.origin,))
@@ -331,6 +361,7 @@ def _insert(connection: Connection, arrival: Arrival, fresh: Sequence[int], code
         if codes[position] is None and (one := arrival.kept[position]) is not None
     ]
     kept.add(connection, core.origin, accompanying, at, received=True)
+    return number
 
 
 def _found(envelope: int, position: int, at: int) -> int:

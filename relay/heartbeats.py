@@ -1,0 +1,282 @@
+"""Heartbeats: how centres know that their peers live, what these hold, and whose store or directory is not what it was.
+
+Every half minute a node says to each peer: the time, its epoch, its version of the directory, and its *echo*: what it holds of
+that peer. A peer that three heartbeats are missed of is *silent*; it is sent fewer until it is heard again, so that it finds few
+when it returns. An echo proves two things. Ahead of what this store knows to have sent: this store is an older copy
+(:mod:`relay.recovery`). Behind what the peer signed receipts for: the peer's store is, and it is sent again whatever is still
+kept of what it lost. What is missing *below* an echo is asked for here, whether or not its origin still speaks of it.
+
+At the start a node asks every peer for a heartbeat and publishes nothing before one came, or ``repair.echo_seconds`` passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import relay
+from relay import receipts
+from relay.audit import AuditStep
+from relay.broker import Broker
+from relay.centre import Centre
+from relay.control import Control, content
+from relay.errors import Refused, Rejected, RelayError, StoreTrouble
+from relay.log import Event
+from relay.receipts import MAX_RANGES, Echo, Heartbeat, Nack
+from relay.seal import Opened
+from relay.store import Connection, epochs, incoming, peers
+from relay.store.peers import Peer
+
+TICK_SECONDS = 0.25
+MISSED = 3
+LONGEST_SECONDS = 900.0
+ANSWER_SECONDS = 1.0
+MARGIN_MS = 1_000
+WENT_BACK = "peer-went-back"
+NEW_EPOCH = "peer-new-epoch"
+MISMATCH = "directory-mismatch"
+
+Holes = dict[tuple[int, str], tuple[tuple[int, int], ...]]
+
+
+class Sender(Protocol):
+    """Who sends again."""
+
+    def resend(self, peer: str, numbers: Sequence[int]) -> None:
+        """Send a peer envelopes that it lost."""
+
+    def returned(self, peer: str) -> None:
+        """Take note that a peer was silent and is heard again."""
+
+
+class Watch(Protocol):
+    """Who acts when a store is not what it was; both write in the transaction that they are given, and return what follows it."""
+
+    def stop(self, connection: Connection, peer: str, held: Echo, known: int, now: int) -> Callable[[], None] | None:
+        """Take note that a peer holds more of this centre than its own store knows."""
+
+    def alarm(self, connection: Connection, peer: str, code: str, now: int) -> Callable[[], None]:
+        """Raise an alarm about a peer."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A peer as this run of the node sees it; times are the event loop's."""
+
+    due: float = 0.0
+    pause: float = 0.0
+    answered: float = float("-inf")
+    heard: float | None = None
+    silent: bool = False
+    behind: bool = False
+    mismatch: bool = False
+
+
+@dataclass(slots=True)
+class _Hole:
+    """What is missing below a peer's highest sequence in a lane, and for how many heartbeats it has been."""
+
+    missing: tuple[tuple[int, int], ...]
+    beats: int = 0
+
+
+class Heartbeats:
+    """Says that this node lives, and hears whether the others do."""
+
+    def __init__(self, centre: Centre, broker: Broker, control: Control, sender: Sender, watch: Watch) -> None:
+        self._centre = centre
+        self._broker = broker
+        self._control = control
+        self._sender = sender
+        self._watch = watch
+        self._every = centre.settings.repair.heartbeat_seconds
+        self._loop = asyncio.get_running_loop()
+        self._peers: dict[str, _Seen] = {}
+        self._holes: dict[tuple[str, int, str], _Hole] = {}
+        self._asking = True
+        self._heard = asyncio.Event()
+        self._since: int | None = None
+
+    async def run(self) -> None:
+        """Send heartbeats and notice silence, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._open_gate(), name="heartbeats echo")
+            group.create_task(self._beat(), name="heartbeats beat")
+
+    def take(self, connection: Connection, sender: str, opened: Opened, now: int) -> Callable[[], None] | None:
+        """Take a peer's heartbeat: keep what it says, and act on what its echo proves."""
+        body, core = receipts.read(Heartbeat, content(opened)), opened.envelope.core
+        if body.epoch != core.epoch or len({one.epoch for one in body.echo}) > 1:
+            raise Rejected("bad-control", "A heartbeat speaks of another epoch than its envelope, or echoes several.")
+        if not incoming.is_news(connection, sender, core.epoch, "heartbeat", core.to[0].first):
+            return None
+        later = self._judge(connection, sender, body, now)
+        if body.epoch >= peers.epoch_of(connection, sender):
+            offset = body.time - now
+            said = Peer(sender, now, offset, body.epoch, body.directory, body.digest, body.release, body.echo)
+            peers.hear(connection, said)
+        return partial(self._hear, sender, body, now, later)
+
+    def _judge(self, connection: Connection, sender: str, body: Heartbeat, now: int) -> list[Callable[[], None]]:
+        """Return what follows from a heartbeat after the commit; everything but the first few lines is for rare days."""
+        later: list[Callable[[], None] | None] = []
+        mine, theirs = self._centre.store.epoch, peers.epoch_of(connection, sender)
+        seen = self._seen(sender)
+        if 0 < theirs < body.epoch:
+            later.append(self._watch.alarm(connection, sender, NEW_EPOCH, now))
+        mismatch = body.directory == self._centre.directory.version and body.digest != self._centre.directory.digest
+        if mismatch and not seen.mismatch:
+            later.append(self._watch.alarm(connection, sender, MISMATCH, now))
+        seen.mismatch = mismatch
+        if (found := peers.ahead(connection, sender, mine, body.echo)) is not None:
+            later.append(self._watch.stop(connection, sender, *found, now))
+            return [one for one in later if one is not None]
+        lost = peers.lost(connection, sender, body.echo, body.time - MARGIN_MS, mine, self._renewed_after(connection))
+        if (lost or body.epoch < theirs) and not seen.behind:
+            later.append(self._watch.alarm(connection, sender, WENT_BACK, now))
+        seen.behind = bool(lost) or body.epoch < theirs
+        if lost:
+            leaf = self._centre.audit.leaf(AuditStep.RETRIED, now, peer=sender, code=WENT_BACK)
+            self._centre.audit.append(connection, [leaf])
+            later.append(partial(self._sender.resend, sender, lost))
+        later += [partial(self._say_unknown, one) for one in epochs.note_unknown(connection, mine, sender, body.echo)]
+        return [one for one in later if one is not None]
+
+    def _hear(self, sender: str, body: Heartbeat, now: int, later: list[Callable[[], None]]) -> None:
+        """After the commit: remember when, count, answer, wake who waits for an echo."""
+        metrics, seen, at = self._centre.metrics, self._seen(sender), self._loop.time()
+        metrics.peer_heard.labels(sender).set(now / 1000)
+        metrics.peer_offset.labels(sender).set((body.time - now) / 1000)
+        metrics.peer_directory.labels(sender).set(body.directory)
+        if seen.silent:
+            self._centre.log.info(Event.PEER_RETURNED, peer=sender)
+            seen.silent, seen.due = False, at
+            self._sender.returned(sender)
+        seen.heard, seen.pause = at, self._every
+        if body.answer and at - seen.answered >= ANSWER_SECONDS:
+            seen.due, seen.answered = at, at
+        for act in later:
+            act()
+        self._heard.set()
+
+    async def _open_gate(self) -> None:
+        """Let the node publish once a peer's echo came; after a turn to a new epoch every peer's is waited for, for its view."""
+        store = self._centre.store
+        if not store.fresh and self._others():
+            await self._broker.connected.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._centre.settings.repair.echo_seconds):
+                    await self._heard_enough(everyone=store.turned)
+        self._asking = False
+        if not await self._is_behind():
+            self._centre.may_publish.set()
+        await asyncio.Event().wait()
+
+    async def _heard_enough(self, *, everyone: bool) -> None:
+        while True:
+            heard = [one for one in self._others() if self._seen(one).heard is not None]
+            if heard and (not everyone or len(heard) == len(self._others())):
+                return
+            self._heard.clear()
+            await self._heard.wait()
+
+    async def _is_behind(self) -> bool:
+        """Ask the store until it says; whoever can't read it can't publish either."""
+        while True:
+            try:
+                return await self._centre.store.read(epochs.behind) is not None
+            except StoreTrouble:
+                await asyncio.sleep(1)
+
+    async def _beat(self) -> None:
+        troubled = False
+        while True:
+            await asyncio.sleep(min(TICK_SECONDS, self._every))
+            if not self._broker.connected.is_set():
+                await self._broker.connected.wait()
+                self._begin_anew()
+            due = [one for one in self._others() if self._seen(one).due <= self._loop.time()]
+            try:
+                if due:
+                    await self._send(due)
+            except RelayError as trouble:
+                if not troubled:
+                    self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
+                await asyncio.sleep(1)
+            troubled = False
+            self._notice_silence()
+
+    async def _send(self, due: Sequence[str]) -> None:
+        """Seal a heartbeat to each of these peers in one transaction, and post them."""
+        sent = await self._centre.store.write(partial(self._compose, due=due))
+        for peer, (raw, holes) in sent.items():
+            self._control.post(peer, raw)
+            self._ask_for(peer, holes)
+        for peer in due:
+            seen = self._seen(peer)
+            seen.pause = min(seen.pause * 2, LONGEST_SECONDS) if seen.silent else self._every
+            seen.due = self._loop.time() + seen.pause * random.uniform(0.9, 1.0)  # noqa: S311 - spreads the load
+
+    def _compose(self, connection: Connection, due: Sequence[str]) -> dict[str, tuple[bytes, Holes]]:
+        register, found = self._centre.directory, dict[str, tuple[bytes, Holes]]()
+        for peer in due:
+            echo = peers.echo(connection, peer)
+            body = Heartbeat(
+                time=self._centre.now(),
+                epoch=self._centre.store.epoch,
+                directory=register.version,
+                digest=register.digest,
+                release=relay.__version__,
+                echo=echo,
+                answer=self._asking and self._seen(peer).heard is None,
+            )
+            with contextlib.suppress(Refused):  # it has no key that is valid now
+                raw = self._control.numbered(connection, "heartbeat", peer, receipts.write(body))
+                found[peer] = raw, peers.holes(connection, peer, echo)
+        return found
+
+    def _ask_for(self, peer: str, holes: Holes) -> None:
+        """Ask for what was missing at the last heartbeat already: at the 2nd, 3rd, 5th, 9th ... time, should it stay so."""
+        known = {key: hole for key, hole in self._holes.items() if key[0] == peer}
+        for key in known:
+            del self._holes[key]
+        for (epoch, lane), missing in holes.items():
+            hole = known.get((peer, epoch, lane))
+            beats = hole.beats + 1 if hole is not None and hole.missing == missing else 0
+            self._holes[peer, epoch, lane] = _Hole(missing, beats)
+            if beats.bit_count() == 1:
+                self._control.post(peer, Nack(epoch=epoch, lane=lane, missing=missing[:MAX_RANGES]))
+
+    def _begin_anew(self) -> None:
+        """After an outage of the broker nobody is silent before it had the time to be heard."""
+        for seen in self._peers.values():
+            seen.due = 0.0
+            seen.heard = self._loop.time() if seen.heard is not None else None
+
+    def _notice_silence(self) -> None:
+        limit = self._loop.time() - MISSED * self._every
+        for peer, seen in self._peers.items():
+            if seen.heard is not None and seen.heard < limit and not seen.silent:
+                seen.silent = True
+                self._centre.log.warning(Event.PEER_SILENT, peer=peer)
+
+    def _seen(self, peer: str) -> _Seen:
+        return self._peers.setdefault(peer, _Seen(pause=self._every))
+
+    def _others(self) -> list[str]:
+        return [one for one in self._centre.directory.active if one != self._centre.id]
+
+    def _renewed_after(self, connection: Connection) -> int:
+        if self._since is None:
+            turn = epochs.turned(connection)
+            self._since = turn.step if turn else 0
+        return self._since
+
+    def _say_unknown(self, unknown: epochs.Unknown) -> None:
+        fields = {"epoch": unknown.epoch, "lane": unknown.lane, "first": unknown.first, "last": unknown.last}
+        self._centre.log.error(Event.STORE_LACKS, peer=unknown.peer, **fields)
