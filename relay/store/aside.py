@@ -45,6 +45,14 @@ class Received:
     purged_at: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A received message's row, and its place in its origin's sequences."""
+
+    row: Any
+    place: Place
+
+
 def listed(connection: Connection, state: str, after: int, limit: int) -> list[Received]:
     """Return received messages in a state, the oldest first, from rows numbered above ``after``."""
     within = SET_ASIDE if state in STATES else OPEN
@@ -65,10 +73,10 @@ def find(connection: Connection, message: str) -> Received | None:
     return None if row is None else _received(row)
 
 
-def place(connection: Connection, number: int) -> tuple[Row[Any], Place]:
-    """Return the row of a received message, and where it stands in its origin's sequences."""
+def place(connection: Connection, number: int) -> Placed:
+    """Return a received message's row, and where it stands in its origin's sequences."""
     row = connection.execute(select(INBOX_MESSAGE).where(INBOX_MESSAGE.c.n == number)).one()
-    return row, places(connection, [row])[0]
+    return Placed(row, places(connection, [row])[0])
 
 
 def is_on_legal_hold(connection: Connection, message: str) -> bool:

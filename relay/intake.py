@@ -1,0 +1,72 @@
+"""Intake: what the broker delivered and nobody has taken up yet, and in which groups it is taken.
+
+A group is what waited when the last one was done with, most urgent lane first, within a lane in order of arrival, so that
+acknowledging may be cumulative. What the broker delivered before, or gave up on, is a group of its own: should it end the process
+once more, nothing else was on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from relay import topology
+from relay.broker import Delivery
+
+MAX_GROUP = 64
+MAX_GROUP_BYTES = 16 * 1024 * 1024
+
+_ORDER = {lane: rank for rank, lane in enumerate(topology.LANES)}
+
+
+class Intake:
+    """Lets deliveries wait; ``pause`` seconds let more of them come together into one group."""
+
+    def __init__(self, pause: float = 0) -> None:
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._waiting: list[Delivery] = []
+        self._arrived = asyncio.Event()
+        self._pause = pause
+
+    def add(self, delivery: Delivery) -> None:
+        """Let a delivery wait. What a lost connection delivered comes again, so it is let go: it would pile up."""
+        if self._waiting and self._waiting[0].gone:
+            self._waiting = [waiting for waiting in self._waiting if not waiting.gone]
+        self._waiting.append(delivery)
+        self.idle.clear()
+        self._arrived.set()
+
+    async def take(self) -> list[Delivery]:
+        """Wait for a delivery, then return the next group."""
+        await self._arrived.wait()
+        if self._pause:
+            await asyncio.sleep(self._pause)
+        self._waiting.sort(key=lambda delivery: _ORDER.get(delivery.lane, len(_ORDER)))
+        count = _length_of_group(self._waiting)
+        group, self._waiting = self._waiting[:count], self._waiting[count:]
+        return group
+
+    def rest(self) -> None:
+        """Note that a group is done with."""
+        if not self._waiting:
+            self._arrived.clear()
+            self.idle.set()
+
+
+def is_alone(delivery: Delivery) -> bool:
+    """Return whether a delivery is taken up by itself."""
+    return delivery.redelivered or delivery.lane == topology.POISON
+
+
+def _length_of_group(waiting: list[Delivery]) -> int:
+    """Return how many of those that wait are taken up together."""
+    if is_alone(waiting[0]):
+        return 1
+    size = 0
+    for count, delivery in enumerate(waiting[:MAX_GROUP]):
+        if is_alone(delivery):
+            return count
+        size += len(delivery.raw)
+        if size >= MAX_GROUP_BYTES:
+            return count + 1
+    return min(len(waiting), MAX_GROUP)

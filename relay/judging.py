@@ -1,0 +1,106 @@
+"""Judging: from a delivery's bytes to a verdict on each of its messages, without touching the store.
+
+:meth:`Judging.judge` verifies, opens and judges; :meth:`Judging.look` verifies alone, for an envelope that must not be opened.
+Both return and never raise: whatever is wrong with a delivery stays its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relay import envelope as wire
+from relay import messages, seal, topology
+from relay.broker import Delivery
+from relay.centre import Centre
+from relay.clock import from_ms
+from relay.envelope import Core, Envelope
+from relay.errors import EnvelopeError, NotAuthentic, NotForUs, Refused, Rejected
+from relay.keeping import Kept, Recall
+from relay.messages import Message
+from relay.policy import marks
+from relay.seal import Opened
+
+POISON = "poison"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A delivery after it was opened: a batch with a verdict per message, a control envelope, or the error it is.
+
+    A verdict is what is kept of the message, or why it is refused. An envelope that is ``shut`` was verified and not opened.
+    """
+
+    delivery: Delivery
+    opened: Opened | None = None
+    verdicts: tuple[Kept | Rejected, ...] = ()
+    error: EnvelopeError | None = None
+    shut: bool = False
+
+
+class Judging:
+    """Judges what was delivered to one centre."""
+
+    def __init__(self, centre: Centre) -> None:
+        self._centre = centre
+
+    def judge(self, delivery: Delivery) -> Judged:
+        """Open one delivery and judge its messages."""
+        centre = self._centre
+        opened: Opened | None = None
+        try:
+            envelope = self._verified(delivery)
+            opened = Opened(envelope, b"", ())
+            opened = seal.unseal(envelope, centre.id, centre.sealing_keys)
+            contents = opened.contents if envelope.core.type == "batch" else ()
+            return Judged(delivery, opened, tuple(self._verdict(envelope, content, centre.now()) for content in contents))
+        except EnvelopeError as error:
+            return Judged(delivery, opened, error=error)
+        except Exception as error:  # a fault of ours must not end the node, or it would end it again after each restart
+            return Judged(delivery, error=failed(error))
+
+    def look(self, delivery: Delivery) -> Judged:
+        """Verify one delivery by its header and its signature, and open nothing of it."""
+        try:
+            return Judged(delivery, Opened(self._verified(delivery), b"", ()), shut=True)
+        except EnvelopeError as error:
+            return Judged(delivery, error=error)
+        except Exception as error:  # as above
+            return Judged(delivery, error=failed(error))
+
+    def _verified(self, delivery: Delivery) -> Envelope:
+        centre = self._centre
+        if delivery.routing_key.startswith(f"{centre.id}."):
+            raise NotForUs("own-echo", "The envelope is this centre's own.")
+        envelope = wire.parse(delivery.raw)
+        seal.verify(envelope, centre.id, centre.settings.network, centre.directory, from_ms(centre.now()))
+        return envelope
+
+    def _verdict(self, envelope: Envelope, content: bytes | Rejected, now: int) -> Kept | Rejected:
+        """Return what is kept of a message of an authentic envelope, or why it is refused."""
+        if isinstance(content, Rejected):
+            return content
+        try:
+            message = messages.read(content)
+            kept = self._centre.keeper.keep(message, envelope.core.origin, now)
+            return self._fault(envelope.core, message, kept.recall) or kept
+        except Refused as refusal:
+            return Rejected(refusal.code, refusal.detail, refusal.problems)
+        except MemoryError:  # the node's trouble, not the message's
+            raise
+        except Exception as error:  # a fault of ours that another try does not change: this message's alone
+            return Rejected(POISON, f"A message made this node fail: {type(error).__name__}.")
+
+    def _fault(self, core: Core, message: Message, recall: Recall | None) -> Rejected | None:
+        """Return what is wrong between a message and the envelope that brought it, or why policy refuses it."""
+        if topology.lane(message.status, topology.urgency(message.kind, message.precedence)) != core.lane:
+            return Rejected("lane-mismatch", "The message travels in a lane that is not its own.")
+        if message.origin not in (None, core.origin):
+            return Rejected("other-origin", "The message names another origin than its envelope.")
+        if recall is not None and not wire.is_of(recall.target, core.origin):
+            return Rejected("not-the-origin", f"{core.origin} takes back a message that is not its own.")
+        return self._centre.judge.verdict(core.origin, marks(message))
+
+
+def failed(error: Exception) -> NotAuthentic:
+    """Return what stands for an envelope that this node fails on: a sample is kept, and its origin's marks bring it again."""
+    return NotAuthentic(POISON, f"An envelope made this node fail: {type(error).__name__}.")

@@ -1,0 +1,68 @@
+"""Voids of peers: their signed word about sequences under which they send nothing, or nothing more.
+
+A void closes what is not held here, so that it is no gap any more; what is held stays as it is. Nothing is undone by it, and a
+copy changes nothing, so an old one does no harm. It is noted in the record; a message that comes later all the same is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from relay import receipts
+from relay.audit import AuditStep
+from relay.centre import Centre
+from relay.errors import Rejected
+from relay.log import Event
+from relay.receipts import Statement, Void
+from relay.seal import Opened
+from relay.store import Connection, incoming, voided
+from relay.store.incoming import Range
+
+STATES = frozenset({"expired", "cancelled"})
+
+
+class Voids:
+    """Takes what peers declare void."""
+
+    def __init__(self, centre: Centre) -> None:
+        self._centre = centre
+
+    def take(self, connection: Connection, sender: str, opened: Opened, now: int) -> Callable[[], None] | None:
+        """Close the sender's own sequences that a void names; a statement of a state unknown here is passed over."""
+        content = opened.contents[0]
+        if isinstance(content, Rejected):
+            raise content
+        said = [one for one in receipts.read(Void, content).statements if one.state in STATES]
+        closed: dict[str, int] = {}
+        leaves = []
+        for statement in said:
+            if missing := _missing(connection, sender, statement):
+                self._close(connection, sender, statement, missing, now)
+                commitments = _commitments(statement, missing)
+                closed[statement.state] = closed.get(statement.state, 0) + len(commitments)
+                common = {"envelope": opened.envelope.core.id, "peer": sender, "code": statement.state}
+                leaves.append(self._centre.audit.leaf(AuditStep.VOIDED, now, commitments=commitments, **common))
+        self._centre.audit.append(connection, leaves)
+        return partial(self._count, sender, closed) if closed else None
+
+    def _close(self, connection: Connection, sender: str, statement: Statement, missing: list[tuple[int, int]], now: int) -> None:
+        voided.add(connection, sender, statement.epoch, statement.lane, missing, statement.state, now)
+        incoming.close(connection, sender, Range(statement.epoch, statement.lane, statement.first, statement.last))
+
+    def _count(self, sender: str, closed: dict[str, int]) -> None:
+        for state, count in closed.items():
+            self._centre.metrics.voided.labels(sender, state).inc(count)
+            self._centre.log.warning(Event.INBOX_VOIDED, peer=sender, state=state, messages=count)
+
+
+def _missing(connection: Connection, sender: str, statement: Statement) -> list[tuple[int, int]]:
+    """Return the sequences of a statement that are not closed here, as ranges."""
+    held = incoming.held(connection, sender, statement.epoch, statement.lane)
+    gaps = receipts.missing(held, statement.last)
+    return [(max(first, statement.first), last) for first, last in gaps if last >= statement.first]
+
+
+def _commitments(statement: Statement, ranges: list[tuple[int, int]]) -> list[str]:
+    """Return what a statement names under these of its sequences."""
+    return [one for first, last in ranges for one in statement.commitments[first - statement.first : last - statement.first + 1]]
