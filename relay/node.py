@@ -44,6 +44,7 @@ from relay.metrics import Metrics
 from relay.outbox import Outbox
 from relay.policy import Judge
 from relay.pump import Pump
+from relay.received import ReceivedMessages
 from relay.recovery import Recovery, open_epoch
 from relay.requests import Requests
 from relay.retention import Retention
@@ -51,6 +52,7 @@ from relay.seal import Sealer
 from relay.settings import Settings, read_secret
 from relay.store import Store
 from relay.versions import Versions
+from relay.voids import Voids
 
 STOP_SECONDS = 8.0
 WATCH_SECONDS = 1.0
@@ -94,6 +96,7 @@ class Node:
         self.deadlines = Deadlines(centre, self.control, self.pump.settled)
         self.desk = Desk(centre, self.control, self.pump)
         self.retention = Retention(centre, self.control)
+        self.received = ReceivedMessages(centre, self.control)
         self.requests = Requests(centre)
         self.recovery = Recovery(centre, self.control)
         self.heartbeats = Heartbeats(centre, self.broker, self.control, self.marks, self.recovery)
@@ -101,6 +104,7 @@ class Node:
             "receipt": self.outbox.take_receipt,
             "mark": self.marks.take_mark,
             "nack": self.marks.take_nack,
+            "void": Voids(centre).take,
             "heartbeat": self.heartbeats.take,
             "epoch": self.recovery.take_epoch,
         }
@@ -243,7 +247,7 @@ def _check_keys(settings: Settings, register: directory.Directory, held: set[str
 
 def _broker_plan(settings: Settings) -> BrokerPlan:
     centre, broker = settings.centre, settings.broker
-    lanes = (*topology.LANES, topology.CONTROL)
+    lanes = (*topology.LANES, topology.CONTROL, topology.POISON)
     read_secret(broker.password_file)  # a node that has none says so and ends; later it is read at each attempt
     return BrokerPlan(
         url=broker.url,
