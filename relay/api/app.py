@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
-from relay.api import codes, docs, find, health, inbox, messages, policy, problems, requests, retention
+from relay.api import alarms, codes, docs, find, health, inbox, messages, policy, problems, requests, retention, steering
 from relay.api.auth import OPEN, Guard
 from relay.api.contract import PROBLEM, schemas
 from relay.errors import RelayError
@@ -30,6 +30,7 @@ TAGS = [
     {"name": "policy", "description": "See who would get a message, and why."},
     {"name": "codes", "description": "The code lists, with labels in four languages."},
     {"name": "retention", "description": "Purge what is due; keep what is under legal hold."},
+    {"name": "alarms", "description": "See which peers are late, and whom to call."},
     {"name": "health", "description": "How the node does."},
 ]
 SCHEMES = {
@@ -41,7 +42,7 @@ SCHEMES = {
 def make_app() -> FastAPI:
     """Return the application; it serves once ``app.state.here`` is set."""
     app = FastAPI(title="Inter-centre Relay", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    for part in (messages, find, inbox, requests, policy, codes, retention, health, docs):
+    for part in (messages, steering, find, alarms, inbox, requests, policy, codes, retention, health, docs):
         app.include_router(part.router, responses={"default": {"description": "What went wrong.", "content": PROBLEM}})
     for kind in (RelayError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, problems.answer)

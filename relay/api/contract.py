@@ -17,7 +17,7 @@ Id = Annotated[
     str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", description="a message's id, at every centre the same")
 ]
 Time = Annotated[str, Field(description="RFC 3339, UTC, with milliseconds", examples=["2026-01-31T08:15:00.000Z"])]
-State = Literal["queued", "sent", "accepted", "delivered", "rejected"]
+State = Literal["queued", "sent", "accepted", "delivered", "rejected", "expired", "cancelled", "deferred", "held", "dead"]
 Handling = Literal["H0", "H1", "H2", "H3"]
 
 _REF = "#/components/schemas/{model}"
@@ -74,6 +74,14 @@ class Step(_Body):
 
     state: State
     at: Time
+    code: str | None = Field(default=None, description="why it was rejected, ended, or is dead")
+
+
+class Note(_Body):
+    """What a recipient said after a message's terminal state, and against it; it changes nothing."""
+
+    state: State
+    at: Time
     code: str | None = Field(default=None, description="why it was rejected")
 
 
@@ -81,10 +89,16 @@ class Recipient(_Body):
     """Where a message stands with one recipient."""
 
     centre: str
-    state: State = Field(description="sent: the broker has it; accepted: the peer's node; delivered: the peer's own system")
+    state: State = Field(
+        description="sent: the broker has it; accepted: the peer's node; delivered: the peer's own system; expired: no proof of "
+        "delivery in time; cancelled: discarded here; deferred: waits, tried again by itself; held: by an operator; dead: nobody "
+        "tries again by itself"
+    )
     at: Time
-    code: str | None = Field(default=None, description="why it was rejected")
+    code: str | None = Field(default=None, description="why it was rejected, ended, or is dead")
+    next_attempt: Time | None = Field(default=None, description="when what is deferred is tried again, if that is known")
     history: list[Step] = Field(description="every state it reached, the first one first")
+    notes: list[Note] | None = Field(default=None, description="what contradicts the terminal state and came after it")
 
 
 class Recalled(_Body):

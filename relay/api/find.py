@@ -1,11 +1,11 @@
 """The route by which an operator finds messages: by marks, time, thread and any identifier, sent and received alike.
 
-Without a filter it lists what this centre submitted, as it always did. With one it asks the index, which holds keyed digests
-(:mod:`relay.store.found`), opens each message of the page as it rests, and shows its marks and how far it is: never its content.
-A page is opened in worker threads, some messages and a bounded number of bytes at a time.
+Without a filter it lists what this centre submitted, and with ``state`` alone what of that waits or ended. With others it asks
+the index, which holds keyed digests (:mod:`relay.store.found`), opens each message of the page as it rests, and shows its marks
+and how far it is: never its content. A page is opened in worker threads, some messages and a bounded number of bytes at a time.
 
-A search is an operator's act: before it is answered the audit record has a leaf with the role and the names of the filters used,
-not their values. A search that can't be recorded is not answered.
+A search is an operator's act: before it is answered the audit record has a leaf with the role and the names of the filters
+used, not their values. A search that can't be recorded is not answered.
 
 Errors raised: ``Refused`` with ``unknown-code`` (a kind, crime type, country, region or status that is in no list) and
 ``bad-request``.
@@ -44,6 +44,7 @@ from relay.store import Connection, found, hits
 from relay.store.common import Resting
 from relay.store.found import Query
 from relay.store.hits import Stored
+from relay.store.parked import Waiting
 
 LONGEST = 200
 OPENED_AT_ONCE = 100
@@ -57,6 +58,7 @@ _DEFAULTS = {name: field.default for name, field in Marks.model_fields.items() i
 _CURSOR = re.compile(r"[0-9a-f]{1,16}")
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NO_FILTERS = {"limit", "before"}
+_BY_STATE = {"state"}
 _MANY = {"identifier"}
 
 router = APIRouter(tags=["messages"])
@@ -86,6 +88,9 @@ class Filters(BaseModel):
     )
     since: Moment | None = Field(default=None, description="submitted or received at this time or later, RFC 3339")
     until: Moment | None = Field(default=None, description="submitted or received before this time, RFC 3339")
+    state: Waiting | None = Field(
+        default=None, description="of what this centre submitted, what is in this state at some recipient; without other filters"
+    )
     direction: Literal["sent", "received", "any"] | None = Field(default=None, description="any when left out beside a filter")
     limit: int = Field(default=100, ge=1, le=1000, description="most messages of the answer")
     before: str | None = Field(default=None, max_length=36, description="the `next` of the page before")
@@ -152,9 +157,11 @@ async def find(request: Request, asked: Annotated[Filters, QueryParameters()]) -
     Role `operator`. The answer has marks and states, never content. A search is written to the audit record.
     """
     centre, given = here(request).centre, sorted(set(request.query_params) - _NO_FILTERS)
-    _check(request, asked, filtered=bool(given))
+    _check(request, asked, filtered=bool(set(given) - _BY_STATE))
     if not given:
-        return await listed(centre, asked.limit, asked.before)
+        return await listed(here(request), asked.limit, asked.before)
+    if given == ["state"]:
+        return await listed(here(request), asked.limit, asked.before, asked.state)
     query = _query(centre, asked)
     leaf = centre.audit.leaf(AuditStep.SEARCHED, centre.now(), actor=role(request), why=" ".join(given))
     await centre.store.write(lambda connection: centre.audit.append(connection, [leaf]))
@@ -174,6 +181,8 @@ def _check(request: Request, asked: Filters, *, filtered: bool) -> None:
     wrong += [("unknown-code", name, f"{value[:50]} is {what}") for name, value, what in _unknown(asked)]
     if any(not terms.normal(one) or len(one) > LONGEST for one in asked.identifier):
         wrong.append(("bad-request", "identifier", f"it has neither a letter nor a digit, or more than {LONGEST} characters"))
+    if asked.state is not None and filtered:
+        wrong.append(("bad-request", "state", "it goes with no other filter"))
     if asked.since and asked.until and asked.until <= asked.since:
         wrong.append(("bad-request", "until", "it is not after since"))
     if asked.before is not None and not (_CURSOR if filtered else _ID).fullmatch(asked.before):

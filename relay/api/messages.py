@@ -25,21 +25,22 @@ from relay.api.auth import EITHER, SYSTEM
 from relay.api.body import idempotency_key, read_body
 from relay.api.contract import LINE, Accepted, MessageState, taking_message
 from relay.api.served import Here, here, role
-from relay.centre import Centre
 from relay.clock import iso
 from relay.errors import NotFound, Refused, RelayError
 from relay.outbox import Outcome, Stored, Submission
 from relay.settings import LimitSettings
-from relay.store import Connection, outgoing, threads
-from relay.store.outgoing import Sent, Step
+from relay.store import Connection, outgoing, parked, threads
+from relay.store.history import Step
+from relay.store.outgoing import Sent
+from relay.store.parked import Waiting
 from relay.store.threads import Thread
 
 LARGE_BYTES = 64 * 1024
 LISTED_PROBLEMS = 10_000  # of one batch's answer; a line after that lists its first alone
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_RANK = {"queued": 0, "sent": 1, "accepted": 2}
-_TERMINAL = 3
+_RANK = {"queued": 0, "sent": 1, "deferred": 2, "held": 2, "dead": 2, "accepted": 3}
+_TERMINAL = 4
 _NDJSON = "application/x-ndjson"
 _ANSWERED: dict[int | str, dict[str, Any]] = {
     200: {"description": "One line for each line, in order.", "content": {_NDJSON: {"schema": LINE}}}
@@ -110,19 +111,26 @@ async def submit_batch(request: Request) -> Response:
 )
 async def show(request: Request, message_id: str) -> Response:
     """Say where a submitted message stands with each recipient, with its history. Either role."""
-    centre, found = here(request).centre, None
+    here_, found = here(request), None
     if _ID.fullmatch(message_id):
-        found = await centre.store.read(partial(_find, me=centre.id, message=message_id))
+        found = await here_.centre.store.read(partial(_find, here_=here_, message=message_id))
     if found is None:
         raise NotFound("unknown-message", "This node submitted no message with this id.")
     return _json(found)
 
 
-async def listed(centre: Centre, limit: int, before: str | None) -> Response:
-    """Return what this centre submitted, the newest first, below the id ``before``."""
-    found = await centre.store.read(lambda connection: outgoing.messages(connection, before, limit + 1))
+async def listed(here_: Here, limit: int, before: str | None, state: Waiting | None = None) -> Response:
+    """Return what this centre submitted, or what of it is in a state at some recipient; the newest first, below ``before``."""
+
+    def read(connection: Connection) -> list[Sent]:
+        if state is None:
+            return outgoing.messages(connection, before, limit + 1)
+        return parked.waiting(connection, state, before, limit + 1)
+
+    found = await here_.centre.store.read(read)
     page = found[:limit]
-    return _json({"messages": list(map(_state, page)), "next": page[-1].id if len(found) > limit else None})
+    shown = [_state(here_, sent) for sent in page]
+    return _json({"messages": shown, "next": page[-1].id if len(found) > limit else None})
 
 
 def _refuse_when_full(here_: Here) -> None:
@@ -210,13 +218,13 @@ def _besides(stored: Stored) -> dict[str, Any]:
     return {name: value for name, value in besides.items() if value}
 
 
-def _find(connection: Connection, me: str, message: str) -> dict[str, Any] | None:
+def _find(connection: Connection, here_: Here, message: str) -> dict[str, Any] | None:
     """Return a submitted message's state and how far its thread is taken back."""
-    sent = outgoing.message(connection, message)
+    sent, me = outgoing.message(connection, message), here_.centre.id
     if sent is None:
         return None
     thread = threads.thread(connection, me, threads.first_version(connection, me, message))
-    return {**_state(sent), **(_thread(connection, thread) if thread else {})}
+    return {**_state(here_, sent), **(_thread(connection, thread) if thread else {})}
 
 
 def _thread(connection: Connection, thread: Thread) -> dict[str, Any]:
@@ -236,26 +244,35 @@ def _thread(connection: Connection, thread: Thread) -> dict[str, Any]:
     return said
 
 
-def _state(sent: Sent) -> dict[str, Any]:
+def _state(here_: Here, sent: Sent) -> dict[str, Any]:
     return {
         "id": sent.id,
         "submitted_at": iso(sent.submitted_at),
         "lane": sent.lane,
         **({} if sent.purged_at is None else {"purged_at": iso(sent.purged_at)}),
-        "recipients": [_recipient(centre, steps) for centre, steps in sent.recipients.items()],
+        "recipients": [_at(here_, sent.lane, centre, steps) for centre, steps in sent.recipients.items()],
     }
+
+
+def _at(here_: Here, lane: str, centre: str, steps: Sequence[Step]) -> dict[str, Any]:
+    """Return where a message stands with a recipient; of one that is deferred, also when it is tried again."""
+    shown = _recipient(centre, steps)
+    if shown["state"] == "deferred" and (due := here_.node.pump.next_attempt(centre, lane)) is not None:
+        shown["next_attempt"] = iso(due)
+    return shown
 
 
 def standing(centre: str, steps: Sequence[Step]) -> dict[str, Any]:
     """Return where a message stands with a recipient: its last state."""
-    return {name: value for name, value in _recipient(centre, steps).items() if name != "history"}
+    return {name: value for name, value in _recipient(centre, steps).items() if name not in ("history", "notes")}
 
 
 def _recipient(centre: str, steps: Sequence[Step]) -> dict[str, Any]:
     """Return where a message stands; a receipt may overtake the note that the envelope was sent, so states are put in order."""
-    way = [step for step in steps if step.state != "purged"]  # recall is a track of its own
+    way = [step for step in steps if step.state != "purged" and not step.note]  # recall is a track of its own
     history = list(map(_step, sorted(way, key=lambda step: (_RANK.get(step.state, _TERMINAL), step.at))))
-    return {"centre": centre, **history[-1], "history": history}
+    notes = [_step(step) for step in steps if step.note]
+    return {"centre": centre, **history[-1], "history": history, **({"notes": notes} if notes else {})}
 
 
 def _step(step: Step) -> dict[str, Any]:

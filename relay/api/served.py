@@ -15,9 +15,12 @@ from starlette.requests import Request
 
 from relay.broker import Broker
 from relay.centre import Centre
+from relay.deadlines import Deadlines
+from relay.desk import Desk
 from relay.errors import Busy, StoreTrouble
 from relay.handover import Handover
 from relay.outbox import Outbox
+from relay.pump import Pump
 from relay.retention import Retention
 
 Role = Literal["system", "operator"]
@@ -44,6 +47,9 @@ class Served(Protocol):
     centre: Centre
     outbox: Outbox
     handover: Handover
+    pump: Pump
+    deadlines: Deadlines
+    desk: Desk
     retention: Retention
     broker: Broker
 

@@ -14,7 +14,23 @@ import sys
 
 import typer
 
-from relay.cli import broker, check, codes, demo, explain, inbox, message, network, node, policy, request, retention, schema, send
+from relay.cli import (
+    alarm,
+    broker,
+    check,
+    codes,
+    demo,
+    explain,
+    inbox,
+    message,
+    network,
+    node,
+    policy,
+    request,
+    retention,
+    schema,
+    send,
+)
 from relay.cli.ends import Ended, status_of, tell
 from relay.errors import RelayError
 
@@ -30,6 +46,7 @@ app.command("send")(send.send)
 app.add_typer(inbox.app, name="inbox")
 app.add_typer(message.app, name="message")
 app.add_typer(request.app, name="request")
+app.add_typer(alarm.app, name="alarm")
 message.app.command("ask-release")(request.ask_release)
 app.command("check")(check.check)
 app.command("explain")(explain.explain)

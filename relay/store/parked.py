@@ -68,6 +68,12 @@ def hold(connection: Connection, message: str, at: int | None) -> None:
     connection.execute(update(OUTBOX_MESSAGE).where(_M.id == message).values(held_at=at))
 
 
+def holds(connection: Connection, envelope: int) -> bool:
+    """Return whether an operator holds a message of an envelope."""
+    query = select(_M.id).where(_IS_HELD, _M.envelope == envelope).limit(1)
+    return connection.execute(query).first() is not None
+
+
 def send_again(connection: Connection, parked: Parked) -> None:
     """Let a message's envelope be sent again to those who have not ended it, if it was ever sent; dead ones are tried, too."""
     was_sent = select(OUTBOX_ENVELOPE.c.sent_at).where(OUTBOX_ENVELOPE.c.n == parked.envelope)

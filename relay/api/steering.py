@@ -1,0 +1,83 @@
+"""The routes by which an operator steers a message that is on its way: role `operator`, audited with the reason."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from relay.api.auth import OPERATOR
+from relay.api.body import read_body
+from relay.api.served import here, role
+from relay.desk import Order
+from relay.errors import Problem, Refused
+
+ASKED_BYTES = 16 * 1024
+MOST_REASON = 500
+
+router = APIRouter(tags=["messages"], dependencies=[OPERATOR])
+
+Action = Literal["hold", "release", "replay", "discard"]
+
+
+class Steering(BaseModel):
+    """Why an operator steps in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[
+        str, Field(min_length=1, max_length=MOST_REASON, description="who ordered it and why; the audit record keeps it")
+    ]
+
+
+_TAKES = {"requestBody": {"required": True, "content": {"application/json": {"schema": Steering.model_json_schema()}}}}
+
+
+@router.post("/v1/messages/{message_id}/hold", status_code=204, openapi_extra=_TAKES, summary="Hold a message back")
+async def hold(request: Request, message_id: str) -> Response:
+    """Keep a message from being sent, or sent again, until it is released; the others of its envelope go on. Role `operator`."""
+    return await _steer(request, message_id, "hold")
+
+
+@router.post("/v1/messages/{message_id}/release", status_code=204, openapi_extra=_TAKES, summary="Release a held message")
+async def release(request: Request, message_id: str) -> Response:
+    """Let a held message go on: it is sent now. Role `operator`."""
+    return await _steer(request, message_id, "release")
+
+
+@router.post("/v1/messages/{message_id}/replay", status_code=204, openapi_extra=_TAKES, summary="Send a message again")
+async def replay(request: Request, message_id: str) -> Response:
+    """Send a message again now to every recipient that has not ended it; who has it takes no harm. Role `operator`."""
+    return await _steer(request, message_id, "replay")
+
+
+@router.post("/v1/messages/{message_id}/discard", status_code=204, openapi_extra=_TAKES, summary="Discard a message")
+async def discard(request: Request, message_id: str) -> Response:
+    """End a message as `cancelled`, signed, at every recipient that has not ended it, and send it no more. Role `operator`.
+
+    A recipient that already holds it keeps it: send a `cancel` to take it back.
+    """
+    return await _steer(request, message_id, "discard")
+
+
+async def _steer(request: Request, message: str, action: Action) -> Response:
+    desk = here(request).node.desk
+    asked = _read(await read_body(request, ASKED_BYTES))
+    order = Order(message, asked.reason, str(role(request)))
+    act = {"hold": desk.hold, "release": desk.release, "replay": desk.replay, "discard": desk.discard}[action]
+    await act(order)
+    return Response(status_code=204)
+
+
+def _read(raw: bytes) -> Steering:
+    try:
+        return Steering.model_validate_json(raw)
+    except ValidationError as error:
+        found = tuple(
+            Problem("".join(f"/{part}" for part in one["loc"]), "bad-request", f"{one['msg']}.")
+            for one in error.errors(include_input=False, include_url=False)[:20]
+        )
+        raise Refused("bad-request", "The body must be a JSON object with `reason`.", found) from None
