@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, cast
 from uuid import uuid4
@@ -351,6 +351,22 @@ async def test_a_forbidden_publication_costs_one_channel(well: Live) -> None:
     assert before.why.code == "broker-refused"
     await arrives(well, A, B)
     await arrives(well, B, A)
+
+
+async def test_an_envelope_that_is_forbidden_each_time_stops_no_other(well: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The most urgent envelope takes the connection with it whenever it is published; the others go out all the same."""
+    publish = well[A].broker.publish
+
+    async def forged(keys: Sequence[str], raw: bytes) -> None:
+        await publish([control_key(B, A)] if keys[0].endswith("flash") else keys, raw)
+
+    monkeypatch.setattr(well[A].broker, "publish", forged)
+    forbidden = await well.submit(A, message(case_number="FORBIDDEN", to=[B], precedence="flash"))
+    await eventually(lambda: says(well[A], "broker-refused"))
+    ids = {(await well.submit(A, message(case_number=f"OTHER-{number}", to=[B]))).id for number in range(20)}
+    await handed_over_once(well, B, ids)
+    monkeypatch.setattr(well[A].broker, "publish", publish)
+    await handed_over_once(well, B, {forbidden.id})
 
 
 # a broker in trouble

@@ -55,7 +55,7 @@ class Broker:
         """
         self._caught_up = caught_up
         backoff = Backoff(self._plan.reconnect_seconds)
-        hooks = Hooks(deliver, self._behind.__setitem__, self._take_off, self._lost)
+        hooks = Hooks(deliver, self._waits, self._take_off, self._lost)
         while not self._ending:
             if await self._live(Link(self._plan, hooks)) >= STEADY_SECONDS:
                 backoff.reset()
@@ -170,6 +170,12 @@ class Broker:
             self.trouble = None
             self._repeats.over()
             self._log.info(Event.BROKER_CONNECTED, queues=len(link.lanes))
+
+    def _waits(self, lane: str, count: int) -> None:
+        """Note how many envelopes wait in a lane whose consumption begins, or that none can."""
+        self._behind[lane] = count
+        if not count:
+            self._caught_up()
 
     def _take_off(self, lane: str, channel: AbstractChannel, held: int = 0) -> None:
         """Count a delivery as taken, if it came by the present connection."""
