@@ -107,7 +107,7 @@ async def _play(folder: Path, options: Options) -> Outcome:
         unsigned = _unsigned(running)
         ended = [f"{centre}: {how}" for centre, node in running.nodes.items() for how in node.ended]
         without, mended = dict(running.without), list(running.mended)
-    verdict, missing = _judge(folder / "journals")
+    verdict, missing = judged(folder / "journals")
     latencies = checker.latencies(checker.read(folder / "journals"))
     return Outcome(verdict, unsigned, latencies, drawn, without, ended, mended, time.monotonic() - started, missing)
 
@@ -193,7 +193,7 @@ def _unsigned(running: Stage) -> int:
     return found
 
 
-def _judge(journals: Path) -> tuple[Verdict, list[str]]:
+def judged(journals: Path) -> tuple[Verdict, list[str]]:
     """Let the independent program judge the journals."""
     command = [sys.executable, "-m", "tests.chaos.checker", str(journals)]
     root = Path(__file__).resolve().parents[2]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx2
@@ -116,13 +117,21 @@ async def _clock_step(stage: Stage, fault: Fault) -> Heal:
 
 async def _disk_full(stage: Stage, fault: Fault) -> Heal:
     ballast = stage.store(fault.target).parent / "ballast"
-    with ballast.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(shutil.disk_usage(ballast.parent).free, 1))
+    await asyncio.to_thread(_fill, ballast)
 
     async def heal() -> None:
         ballast.unlink()
 
     return heal
+
+
+def _fill(ballast: Path) -> None:
+    """Write a file until not a byte more fits on its disk."""
+    with ballast.open("wb", buffering=0) as file:
+        for size in (1024 * 1024, 4096):
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size)) == size:
+                    pass
 
 
 async def _kill_broker(stage: Stage, fault: Fault) -> Heal:

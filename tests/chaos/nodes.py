@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+ROOT = Path(__file__).resolve().parents[2]
 WATCH_SECONDS = 0.3
 RESTART_SECONDS = 1.0
 STOP_SECONDS = 15.0
@@ -52,6 +53,7 @@ class NodeProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                cwd=ROOT,
                 start_new_session=True,
             )
 

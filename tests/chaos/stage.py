@@ -64,8 +64,8 @@ class Stage:
     async def save_states(self) -> None:
         """Save what each node says of every message that its system submitted."""
         for centre in self.nodes:
-            states = await _states(self.network, centre)
-            lines = "".join(json.dumps(state) + "\n" for state in states)
+            said = await states(self.network, centre)
+            lines = "".join(json.dumps(state) + "\n" for state in said)
             (self.folder / "journals" / f"{centre}.states.jsonl").write_text(lines, encoding="utf-8")
 
 
@@ -173,7 +173,7 @@ def _open(store: Path) -> int:
         connection.close()
 
 
-async def _states(network: Network, centre: str) -> list[dict[str, Any]]:
+async def states(network: Network, centre: str) -> list[dict[str, Any]]:
     """Return the states of all that a node submitted, as its operator is shown them."""
     headers = {"Authorization": f"Bearer {network.token(centre, 'operator')}"}
     found: list[dict[str, Any]] = []
