@@ -3,14 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MESSAGES ?= 2000
+FAULTS ?= 30
+SEED ?= 1
 
-.PHONY: help setup packages demo test lint types imports check bench fuzz docs lock clean
+.PHONY: help setup packages test-packages demo test lint types imports check bench fuzz chaos docs lock clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
 
 packages:
 	@PYTHON=$(PYTHON) sh deploy/packages.sh
+
+test-packages: packages
+	@PYTHON=$(PYTHON) sh deploy/packages.sh tests
 
 setup: packages $(VENV)/.done ## Make the virtual environment from the hashed lock, and install RabbitMQ where it is missing.
 
@@ -23,7 +28,7 @@ $(VENV)/.done: requirements-dev.lock pyproject.toml
 demo: setup ## Run a network of six centres for real, kill one in the middle, and reconcile.
 	$(BIN)/relay demo --messages $(MESSAGES)
 
-test: setup ## Run every test against a real RabbitMQ.
+test: setup test-packages ## Run every test against a real RabbitMQ.
 	$(BIN)/python -m pytest
 
 check: lint types imports ## Everything that judges the code without running it.
@@ -45,6 +50,9 @@ bench: setup ## Measure against plain FastStream (long); writes docs/reference/p
 
 fuzz: setup ## Try to break whatever reads bytes from outside, with a million bad inputs (minutes); WRITE=--write keeps the figures.
 	$(BIN)/python -m tests.fuzz --cases 1000000 $(WRITE)
+
+chaos: setup test-packages ## Draw faults from SEED against four nodes and count what is lost (long); WRITE=--write keeps the figures.
+	$(BIN)/python -m tests.chaos --messages $(if $(filter file,$(origin MESSAGES)),20000,$(MESSAGES)) --faults $(FAULTS) --seed $(SEED) $(WRITE)
 
 docs: setup ## Write the reference pages, schemas and examples that are generated from the code.
 	$(BIN)/python -m docs.generate
