@@ -9,7 +9,21 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
-from relay.api import alarms, codes, docs, find, health, inbox, messages, policy, problems, requests, retention, steering
+from relay.api import (
+    alarms,
+    codes,
+    docs,
+    find,
+    health,
+    inbox,
+    messages,
+    policy,
+    problems,
+    received,
+    requests,
+    retention,
+    steering,
+)
 from relay.api.auth import OPEN, Guard
 from relay.api.contract import PROBLEM, schemas
 from relay.errors import RelayError
@@ -26,6 +40,7 @@ Every error is a problem document (RFC 9457) with a stable code; `relay explain 
 TAGS = [
     {"name": "messages", "description": "Submit messages and see what became of them."},
     {"name": "inbox", "description": "Take what arrived, and say so."},
+    {"name": "received", "description": "See and settle what is set aside of what arrived."},
     {"name": "requests", "description": "Reply clocks, and the release of messages that need their origin's word."},
     {"name": "policy", "description": "See who would get a message, and why."},
     {"name": "codes", "description": "The code lists, with labels in four languages."},
@@ -42,7 +57,7 @@ SCHEMES = {
 def make_app() -> FastAPI:
     """Return the application; it serves once ``app.state.here`` is set."""
     app = FastAPI(title="Inter-centre Relay", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    for part in (messages, steering, find, alarms, inbox, requests, policy, codes, retention, health, docs):
+    for part in (messages, steering, find, alarms, inbox, received, requests, policy, codes, retention, health, docs):
         app.include_router(part.router, responses={"default": {"description": "What went wrong.", "content": PROBLEM}})
     for kind in (RelayError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, problems.answer)

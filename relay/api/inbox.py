@@ -8,22 +8,24 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from relay.api.auth import SYSTEM
 from relay.api.body import read_body
-from relay.api.contract import Acknowledged, Acknowledgement, Inbox, described
+from relay.api.contract import Acknowledged, Acknowledgement, Id, Inbox, Time, described
+from relay.api.received import asking, read
 from relay.api.served import Here, here
 from relay.clock import iso
 from relay.errors import Problem, Refused
-from relay.handover import Given
+from relay.handover import Given, No
 
 ACK_BYTES = 256 * 1024
+NACK_BYTES = 16 * 1024
 
 router = APIRouter(tags=["inbox"], dependencies=[SYSTEM])
 
@@ -57,6 +59,50 @@ async def acknowledge(request: Request) -> Response:
     done = await here(request).node.handover.acknowledge(asked.ids, asked.confirmed)
     body = Acknowledged(delivered=done.delivered, unknown=list(done.unknown), unconfirmed=list(done.unconfirmed))
     return Response(body.model_dump_json(), media_type="application/json")
+
+
+class Nack(BaseModel):
+    """That the centre's system does not take a message, now or ever."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: Id
+    code: str = Field(pattern=r"^[a-z0-9-]{1,64}$", description="why; of a final refusal its origin sees it")
+    reason: str | None = Field(default=None, min_length=1, max_length=2000, description="in words; stays at this node")
+    retry_after: int | None = Field(
+        default=None, ge=1, le=86_400, description="seconds until the system wants it again; without it the refusal is final"
+    )
+
+
+class Nacked(BaseModel):
+    """Where a message stands after it was not taken."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: Id
+    state: Literal["deferred", "held", "dead", "rejected"] = Field(
+        description="deferred: given out again at `retry_at`; dead: put off too often, or beyond its deadline; "
+        "held: an operator parked it meanwhile; rejected: for good"
+    )
+    code: str | None
+    attempts: int = Field(description="how often it was put off")
+    retry_at: Time | None
+
+
+@router.post(
+    "/v1/inbox/nack", responses={200: {"model": Nacked}}, openapi_extra=asking(Nack), summary="Refuse a message, now or for good"
+)
+async def refuse(request: Request) -> Response:
+    """Say that the centre's system does not take a message: with `retry_after` now, without it ever.
+
+    Role `system`. Doing it again changes nothing. A message that is refused for good is rejected: its sender sees the code. One
+    that is put off holds up no other.
+    """
+    asked = read(Nack, await read_body(request, NACK_BYTES))
+    done = await here(request).node.handover.refuse(No(asked.id, asked.code, asked.reason, asked.retry_after))
+    at = None if done.retry_at is None else iso(done.retry_at)
+    body = {"id": asked.id, "state": done.state, "code": done.code, "attempts": done.attempts, "retry_at": at}
+    return Response(Nacked.model_validate(body).model_dump_json(), media_type="application/json")
 
 
 async def _take(request: Request, here_: Here, limit: int, wait: float) -> list[Given]:

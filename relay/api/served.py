@@ -21,6 +21,7 @@ from relay.errors import Busy, StoreTrouble
 from relay.handover import Handover
 from relay.outbox import Outbox
 from relay.pump import Pump
+from relay.received import ReceivedMessages
 from relay.retention import Retention
 
 Role = Literal["system", "operator"]
@@ -50,6 +51,7 @@ class Served(Protocol):
     pump: Pump
     deadlines: Deadlines
     desk: Desk
+    received: ReceivedMessages
     retention: Retention
     broker: Broker
 

@@ -26,6 +26,7 @@ from relay.cli import (
     network,
     node,
     policy,
+    quarantine,
     request,
     retention,
     schema,
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 app.command("send")(send.send)
 app.add_typer(inbox.app, name="inbox")
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(message.app, name="message")
 app.add_typer(request.app, name="request")
 app.add_typer(alarm.app, name="alarm")
