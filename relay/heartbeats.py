@@ -17,7 +17,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Literal, Protocol
 
 import relay
 from relay import receipts
@@ -107,6 +107,13 @@ class Heartbeats:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._open_gate(), name="heartbeats echo")
             group.create_task(self._beat(), name="heartbeats beat")
+
+    def state(self, peer: str) -> Literal["heard", "silent", "never"]:
+        """Return whether a peer was heard since this node started, and whether it still is."""
+        seen = self._seen(peer)
+        if seen.silent:
+            return "silent"
+        return "never" if seen.heard is None else "heard"
 
     def take(self, connection: Connection, sender: str, opened: Opened, now: int) -> Callable[[], None] | None:
         """Take a peer's heartbeat: keep what it says, and act on what its echo proves."""

@@ -17,6 +17,7 @@ from relay.api import (
     health,
     inbox,
     messages,
+    peers,
     policy,
     problems,
     received,
@@ -46,6 +47,7 @@ TAGS = [
     {"name": "codes", "description": "The code lists, with labels in four languages."},
     {"name": "retention", "description": "Purge what is due; keep what is under legal hold."},
     {"name": "alarms", "description": "See which peers are late, and whom to call."},
+    {"name": "peers", "description": "The other centres, and stores that are not what they were."},
     {"name": "health", "description": "How the node does."},
 ]
 SCHEMES = {
@@ -57,7 +59,7 @@ SCHEMES = {
 def make_app() -> FastAPI:
     """Return the application; it serves once ``app.state.here`` is set."""
     app = FastAPI(title="Inter-centre Relay", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    for part in (messages, steering, find, alarms, inbox, received, requests, policy, codes, retention, health, docs):
+    for part in (messages, steering, find, alarms, inbox, received, requests, policy, codes, retention, peers, health, docs):
         app.include_router(part.router, responses={"default": {"description": "What went wrong.", "content": PROBLEM}})
     for kind in (RelayError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, problems.answer)

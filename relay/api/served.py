@@ -19,9 +19,11 @@ from relay.deadlines import Deadlines
 from relay.desk import Desk
 from relay.errors import Busy, StoreTrouble
 from relay.handover import Handover
+from relay.heartbeats import Heartbeats
 from relay.outbox import Outbox
 from relay.pump import Pump
 from relay.received import ReceivedMessages
+from relay.recovery import Recovery
 from relay.retention import Retention
 
 Role = Literal["system", "operator"]
@@ -53,6 +55,8 @@ class Served(Protocol):
     desk: Desk
     received: ReceivedMessages
     retention: Retention
+    heartbeats: Heartbeats
+    recovery: Recovery
     broker: Broker
 
     def full(self) -> Busy | StoreTrouble | None:

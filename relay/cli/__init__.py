@@ -25,8 +25,10 @@ from relay.cli import (
     message,
     network,
     node,
+    peer,
     policy,
     quarantine,
+    recover,
     request,
     retention,
     schema,
@@ -58,6 +60,8 @@ app.add_typer(retention.app, name="retention")
 app.add_typer(schema.app, name="schema")
 app.add_typer(codes.app, name="codes")
 app.add_typer(node.app, name="node")
+app.add_typer(peer.app, name="peer")
+app.command("recover")(recover.recover)
 app.add_typer(network.app, name="network")
 app.add_typer(broker.app, name="broker")
 

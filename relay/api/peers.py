@@ -1,0 +1,151 @@
+"""The routes about peers: which live, what each goes by and holds, and where a recovery stands."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from relay.api.auth import OPERATOR
+from relay.api.contract import Time
+from relay.api.served import Here, here
+from relay.clock import iso
+from relay.directory import Member
+from relay.recovery import View
+from relay.store import Connection, epochs, peers
+
+router = APIRouter(tags=["peers"], dependencies=[OPERATOR])
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Duty(_Body):
+    """Whom to call at a centre, at any hour."""
+
+    name: str
+    telephone: str
+    email: str
+
+
+class PeerAlarm(_Body):
+    """The last thing that was wrong with a peer's store or directory."""
+
+    code: str = Field(description="`peer-went-back`, `peer-new-epoch` or `directory-mismatch`; `relay explain CODE` says more")
+    at: Time
+
+
+class PeerState(_Body):
+    """What is known of a peer from its heartbeats; null before the first."""
+
+    centre: str
+    state: Literal["heard", "silent", "never"] = Field(description="silent: three heartbeats missed; never: none since the start")
+    heard_at: Time | None = Field(description="when its last heartbeat came, also before the node's start")
+    clock_offset_seconds: float | None = Field(description="its clock less ours")
+    epoch: int | None
+    directory_version: int | None
+    directory_differs: bool = Field(description="whether it goes by other bytes than ours under the same version")
+    release: str | None
+    alarm: PeerAlarm | None = Field(description="the last alarm that was raised about it here")
+    duty: Duty
+
+
+class Peers(_Body):
+    """The other active centres of the network."""
+
+    peers: list[PeerState]
+
+
+class WentBack(_Body):
+    """What showed that the store is an older copy: a peer holds `theirs`, and the store knows `ours`."""
+
+    peer: str
+    epoch: int
+    lane: str
+    theirs: int
+    ours: int
+    at: Time
+
+
+class NotKnown(_Body):
+    """Messages that a peer holds and that this store does not know to have sent."""
+
+    peer: str
+    epoch: int
+    lane: str
+    first: int
+    last: int
+    count: int
+
+
+class Recovery(_Body):
+    """Where a recovery stands."""
+
+    needed: WentBack | None = Field(description="null: nothing shows that the store is an older copy")
+    epoch: int
+    before: int | None = Field(
+        description="the epoch before the last recovery; null when there was none, or nothing known before"
+    )
+    begun_at: Time | None
+    unknown: list[NotKnown] = Field(description="what peers hold of earlier epochs beyond this store")
+
+
+@router.get("/v1/peers", responses={200: {"model": Peers}}, summary="Which peers live")
+async def list_(request: Request) -> Response:
+    """Say of each peer when it was heard, what it goes by, and whom to call. Role `operator`."""
+    here_ = here(request)
+    known, raised = await here_.centre.store.read(_known)
+    others = [member for id_, member in sorted(here_.centre.directory.active.items()) if id_ != here_.centre.id]
+    body = Peers(peers=[_peer(here_, member, known.get(member.id), raised.get(member.id)) for member in others])
+    return Response(body.model_dump_json(), media_type="application/json")
+
+
+@router.get("/v1/recovery", responses={200: {"model": Recovery}}, summary="Where a recovery stands")
+async def recovery(request: Request) -> Response:
+    """Say whether the store is an older copy, and what peers hold that it does not know. Role `operator`."""
+    here_ = here(request)
+    body = _recovery(await here_.node.recovery.view(), here_.centre.store.epoch)
+    return Response(body.model_dump_json(), media_type="application/json")
+
+
+def _known(connection: Connection) -> tuple[dict[str, peers.Peer], dict[str, peers.Alarm]]:
+    return peers.known(connection), peers.alarms(connection)
+
+
+def _peer(here_: Here, member: Member, known: peers.Peer | None, raised: peers.Alarm | None) -> PeerState:
+    register = here_.centre.directory
+    heard = known if known is not None and known.heard_at else None
+    return PeerState(
+        centre=member.id,
+        state=here_.node.heartbeats.state(member.id),
+        heard_at=iso(heard.heard_at) if heard else None,
+        clock_offset_seconds=heard.offset / 1000 if heard else None,
+        epoch=known.epoch if known else None,
+        directory_version=heard.directory if heard else None,
+        directory_differs=bool(heard and heard.directory == register.version and heard.digest != register.digest),
+        release=heard.release if heard else None,
+        alarm=PeerAlarm(code=raised.code, at=iso(raised.at)) if raised else None,
+        duty=Duty(name=member.contact.name, telephone=member.contact.telephone, email=member.contact.email),
+    )
+
+
+def _recovery(view: View, epoch: int) -> Recovery:
+    return Recovery(
+        needed=_went_back(view.behind) if view.behind else None,
+        epoch=epoch,
+        before=(view.turn.before or None) if view.turn else None,
+        begun_at=iso(view.turn.at) if view.turn and view.turn.at else None,
+        unknown=[_not_known(one) for one in view.turn.unknown] if view.turn else [],
+    )
+
+
+def _went_back(found: epochs.Behind) -> WentBack:
+    return WentBack(peer=found.peer, epoch=found.epoch, lane=found.lane, theirs=found.theirs, ours=found.ours, at=iso(found.at))
+
+
+def _not_known(one: epochs.Unknown) -> NotKnown:
+    return NotKnown(peer=one.peer, epoch=one.epoch, lane=one.lane, first=one.first, last=one.last, count=one.count)

@@ -1,0 +1,39 @@
+"""``relay peer``: which peers live, and what is wrong with one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from relay.cli.client import AsJson, Config, TokenFile, Url, client, where
+from relay.cli.ends import give
+
+app = typer.Typer(help="The other centres, as this one hears them.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `list` a verb of its own."""
+
+
+@app.command("list")
+def list_(as_json: AsJson = False, config: Config = None, url: Url = None, token_file: TokenFile = None) -> None:
+    """List the peers: when each was heard, its clock, its directory, what is wrong with it, and whom to call."""
+    with client(where(config, url, token_file), "operator") as node:
+        answer = node.ask("GET", "/v1/peers")
+    if as_json:
+        give(answer.text)
+        return
+    for one in answer.json()["peers"]:
+        give(_line(one))
+        if alarm := one["alarm"]:
+            give(f"  alarm: {alarm['code']} since {alarm['at']}; call {one['duty']['name']}, {one['duty']['telephone']}")
+
+
+def _line(one: dict[str, Any]) -> str:
+    offset = "" if one["clock_offset_seconds"] is None else f"{one['clock_offset_seconds']:+.1f} s"
+    version = f"directory {one['directory_version'] or '?'}"
+    return (
+        f"{one['centre']:<17}  {one['state']:<6}  {one['heard_at'] or '-':<24}  {offset:>8}  {version}  {one['release'] or '-'}"
+    )
