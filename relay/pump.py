@@ -62,13 +62,15 @@ class Pump:
         self._held: set[int] = set()
         self._room = asyncio.Semaphore(centre.settings.broker.publish_window)
         self._flying: set[asyncio.Task[None]] = set()
+        self._put_off: dict[int, int] = {}
+        self._forbidden: dict[int, int] = {}
         self._confirmed: list[_Sent] = []
         self._confirm = asyncio.Event()
 
     @property
     def waiting(self) -> int:
         """How many envelopes wait for the broker; what one slow peer is behind with does not count."""
-        return len(self._due) + len(self._flying)
+        return len(self._due) + len(self._flying) + len(self._put_off)
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -167,9 +169,13 @@ class Pump:
             due = self._loaded.pop(n, None) or await self._centre.store.read(lambda connection: outgoing.load(connection, n))
             if due is not None:
                 await self._send(due)
+            self._forbidden.pop(n, None)
         except (BrokerTrouble, StoreTrouble) as trouble:
             self._centre.metrics.publish_failures.labels(trouble.code).inc()
-            await self._again(rank, n)
+            if trouble.code == "broker-refused":
+                self._later(rank, n, trouble.code)
+            else:
+                await self._again(rank, n)
         finally:
             self._room.release()
 
@@ -218,6 +224,16 @@ class Pump:
         for recipient, why in refused.items():
             self._laggards.refused((recipient, due.lane), why.code)
         return set(refused)
+
+    def _later(self, rank: int, n: int, code: str) -> None:
+        """Put off an envelope that the broker forbids: each try costs the connection, so in its place it would stop all."""
+        attempt = self._forbidden[n] = self._forbidden.get(n, 0) + 1
+        self._put_off[n] = rank
+        asyncio.get_running_loop().call_later(retry.decide(code, attempt).after or PAUSE_SECONDS, self._put_back, n)
+
+    def _put_back(self, n: int) -> None:
+        heapq.heappush(self._due, (self._put_off.pop(n), n))
+        self._centre.store.outbox_changed.fire()
 
     async def _again(self, rank: int, n: int) -> None:
         """Put an envelope back to its place; a moment later when the broker is there all the same."""
