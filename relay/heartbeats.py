@@ -25,7 +25,7 @@ from relay.audit import AuditStep
 from relay.broker import Broker
 from relay.centre import Centre
 from relay.control import Control, content
-from relay.errors import Refused, Rejected, RelayError, StoreTrouble
+from relay.errors import Refused, Rejected, StoreTrouble
 from relay.log import Event
 from relay.receipts import MAX_RANGES, Echo, Heartbeat, Nack
 from relay.seal import Opened
@@ -211,11 +211,12 @@ class Heartbeats:
             try:
                 if due:
                     await self._send(due)
-            except RelayError as trouble:
+                    troubled = False
+            except StoreTrouble as trouble:
                 if not troubled:
                     self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
+                troubled = True
                 await asyncio.sleep(1)
-            troubled = False
             self._notice_silence()
 
     async def _send(self, due: Sequence[str]) -> None:

@@ -23,6 +23,7 @@ import shutil
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from relay import directory, topology
@@ -109,7 +110,7 @@ class Node:
             "epoch": self.recovery.take_epoch,
         }
         self.inbox = Inbox(centre, self.broker, self.control, handlers)
-        self._disk_free = shutil.disk_usage(settings.store.file.parent).free
+        self._disk_free = _free(settings.store.file.parent)
         self._stopping = asyncio.Event()
 
     async def run(self, *surfaces: Surface) -> None:
@@ -180,10 +181,12 @@ class Node:
         return Health(tuple(dict.fromkeys(problems)))
 
     async def _watch(self) -> None:
-        """Look at the disk, and say once when the node is first ready."""
+        """Look at the disk and the store, and say once when the node is first ready; a damaged store ends the node."""
         said = False
         while True:
-            self._disk_free = shutil.disk_usage(self.centre.settings.store.file.parent).free
+            if (damage := self.centre.store.damage) is not None:
+                raise damage
+            self._disk_free = _free(self.centre.settings.store.file.parent)
             self.centre.metrics.disk_free.set(self._disk_free)
             self.centre.metrics.connected.set(self.broker.connected.is_set())
             if self.broker.connected.is_set() and not said:
@@ -262,6 +265,14 @@ def _broker_plan(settings: Settings) -> BrokerPlan:
         ping_seconds=broker.ping_seconds,
         ping_limit_seconds=broker.ping_limit_seconds,
     )
+
+
+def _free(folder: Path) -> int:
+    """Return how many bytes of disk are free where the store lies; none when that can't be told."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0
 
 
 def _collect_less() -> None:

@@ -208,12 +208,21 @@ class Outbox:
 
     async def run(self) -> None:
         """Commit what waits, group by group, until cancelled; pass recalls on."""
-        self._sequences = await self._centre.store.read(outgoing.sequences)
+        self._sequences = await self._known()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pass_on(), name="outbox recalls")
             while True:
                 await self._arrived.wait()
                 await self._commit_group()
+
+    async def _known(self) -> dict[tuple[str, str], int]:
+        """Return the last sequences given out, however often the store must be asked."""
+        while True:
+            try:
+                return await self._centre.store.read(outgoing.sequences)
+            except StoreTrouble as trouble:
+                self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
+                await asyncio.sleep(PAUSE_SECONDS)
 
     async def drain(self) -> None:
         """Return once nothing waits for its commit."""

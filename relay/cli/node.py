@@ -10,7 +10,7 @@ import typer
 
 from relay.cli import codes
 from relay.cli.ends import SOFTWARE, Ended, say
-from relay.errors import Misconfigured
+from relay.errors import Misconfigured, StoreTrouble
 
 if TYPE_CHECKING:
     from relay.settings import Settings
@@ -38,7 +38,7 @@ def run(config: Config) -> None:
     log.configure(settings.log.format, settings.log.level)
     try:
         asyncio.run(_serve(settings))
-    except* Misconfigured as group:
+    except* (Misconfigured, StoreTrouble) as group:
         raise _first(group) from None
     except* Exception as group:
         error = _first(group)

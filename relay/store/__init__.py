@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, exc, insert, select
 
-from relay.errors import Misconfigured, StoreTrouble
+from relay.errors import Misconfigured
 from relay.store import (
     aside,
     attempts,
@@ -112,6 +112,11 @@ class Store:
         """Run a job on a snapshot of what is committed."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, job)
 
+    @property
+    def damage(self) -> Misconfigured | None:
+        """What was found damaged while the store was open, or None; nothing is read or written any more after that."""
+        return self._writer.damage
+
     async def probe(self, now: int) -> None:
         """Write something and wait until it is on disk; raise ``StoreTrouble`` when that can't be done."""
         row = {"name": "probed_at", "value": str(now)}
@@ -129,11 +134,13 @@ class Store:
         self._lock.release()
 
     def _read(self, job: Callable[[Connection], T]) -> T:
+        if self.damage is not None:
+            raise self.damage
         try:
             with self._engine.connect() as connection:
                 return job(connection)
         except exc.DatabaseError as error:
-            raise StoreTrouble("store-unavailable", f"The store can't be read now: {error.orig}.") from error
+            raise self._writer.judge(error, "read") from error
 
 
 def _identify(engine: Engine, path: Path, centre: str, network: str, epoch: int) -> tuple[int, bool]:

@@ -4,6 +4,9 @@
 behind a savepoint, so one failing job harms no other; a future resolves only after the commit is on disk. When the commit itself
 fails nothing of the group is done and every future raises ``StoreTrouble``: the caller still has its work and tries again.
 
+A database that is damaged is never half used: what is wrong with it at the start is refused, and what is found later (``damage``)
+ends every further use, so that the node stops and says so.
+
 SQLite runs in WAL mode with ``synchronous=FULL`` (a commit survives power loss) and ``secure_delete`` (a purge leaves nothing).
 """
 
@@ -24,11 +27,13 @@ from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, exc
 
 from relay.errors import Misconfigured, RelayError, StoreTrouble
+from relay.store import wal
 
 T = TypeVar("T")
 Job = Callable[[Connection], Any]
 
 MAX_GROUP = 256
+_DAMAGE = ("malformed", "not a database")
 BUSY_SECONDS = 5
 
 
@@ -38,6 +43,8 @@ def open_engine(path: Path) -> Engine:
     A damaged file, or one written by a newer release, raises ``Misconfigured``; one that can't be reached ``StoreTrouble``.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if wal.is_damaged(path.with_name(f"{path.name}-wal")):
+        raise _damaged(path, "its write-ahead log lost something that was committed")
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
@@ -78,20 +85,28 @@ def _begin(connection: Connection) -> None:
 def _check_intact(connection: Connection, path: Path) -> None:
     found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
     if found != "ok":
-        raise Misconfigured("store-damaged", f"The store {path} is damaged: {found}. Nothing was read from it.")
+        raise _damaged(path, str(found))
+
+
+def _damaged(path: Path, said: str) -> Misconfigured:
+    return Misconfigured("store-damaged", f"The store {path} is damaged: {said}. Nothing was read from it.")
 
 
 def _trouble(error: exc.DatabaseError, path: Path) -> RelayError:
-    said = str(error.orig)
-    if "malformed" in said or "not a database" in said:
-        return Misconfigured("store-damaged", f"The store {path} is damaged: {said}. Nothing was read from it.")
-    return _store_trouble(error)
+    return _damaged(path, str(error.orig)) if is_damage(error) else trouble_of(error, "written")
 
 
-def _store_trouble(error: Exception) -> StoreTrouble:
+def is_damage(error: Exception) -> bool:
+    """Return whether a database error says that the file itself is not sound, which no other try can change."""
+    said = str(getattr(error, "orig", error))
+    return any(words in said for words in _DAMAGE)
+
+
+def trouble_of(error: Exception, done: str) -> StoreTrouble:
+    """Return what a database error means for who asked; ``done`` is what can't be: written or read."""
     said = str(getattr(error, "orig", error))
     code = "store-full" if "full" in said else "store-locked" if "locked" in said else "store-unavailable"
-    return StoreTrouble(code, f"The store can't be written now: {said}.")
+    return StoreTrouble(code, f"The store can't be {done} now: {said}.")
 
 
 class Writer:
@@ -103,6 +118,7 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self.damage: Misconfigured | None = None
         self._scrub = False
         self._connection: Connection | None = None
         self._thread.start()
@@ -111,6 +127,8 @@ class Writer:
         """Run a job in the next transaction; return its result after the commit."""
         if self._closed:
             raise StoreTrouble("store-unavailable", "The store is closed; the node stops.")
+        if self.damage is not None:
+            raise self.damage
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put((job, future))
         return await future
@@ -161,8 +179,19 @@ class Writer:
             return [(future, error) for _, future in group]
         except Exception as error:  # whatever went wrong, the callers learn it and the thread lives
             self._disconnect()
-            trouble = _store_trouble(error) if _is_trouble(error) else error
+            trouble = self.judge(error, "written") if _is_trouble(error) else error
             return [(future, trouble) for _, future in group]
+
+    def judge(self, error: Exception, done: str) -> RelayError:
+        """Return what an error of the database means; remember when it means that the file is damaged."""
+        if not is_damage(error):
+            return trouble_of(error, done)
+        if self.damage is None:
+            said = (
+                f"The store was found damaged while the node ran: {getattr(error, 'orig', error)}. Nothing more is written to it."
+            )
+            self.damage = Misconfigured("store-damaged", said)
+        return self.damage
 
     def _empty_log(self) -> None:
         if self._scrub and self._connection is not None:
@@ -197,10 +226,10 @@ def _attempt(connection: Connection, job: Job, *, alone: bool) -> Any:
     try:
         with connection.begin_nested():
             return job(connection)
-    except exc.OperationalError:
-        raise  # the database itself is in trouble: the whole group must be tried again
-    except Exception as error:  # handed to the one who asked
-        return error
+    except Exception as error:
+        if _is_trouble(error):
+            raise  # the database itself is in trouble: the whole group must be tried again
+        return error  # handed to the one who asked
 
 
 def _resolve(outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
