@@ -9,7 +9,6 @@ them later gets another one that says the same. Marks and nacks are neither stor
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -57,7 +56,7 @@ class Control:
     def __init__(self, centre: Centre, broker: Broker) -> None:
         self._centre = centre
         self._broker = broker
-        self._waiting: deque[tuple[str, bytes | Nack | Void]] = deque(maxlen=POSTED_AHEAD)
+        self._waiting: dict[tuple[str, bytes | Nack | Void], None] = {}
         self._posted = asyncio.Event()
 
     async def run(self) -> None:
@@ -66,19 +65,31 @@ class Control:
             await self._posted.wait()
             await self._broker.connected.wait()
             if self._waiting:
-                await self._send(*self._waiting.popleft())
+                await self._send(*self._first())
             else:
                 self._posted.clear()
 
     async def drain(self) -> None:
         """Post what waits now, if the broker takes it."""
         while self._waiting and self._broker.connected.is_set():
-            await self._send(*self._waiting.popleft())
+            await self._send(*self._first())
 
     def post(self, recipient: str, what: bytes | Nack | Void) -> None:
-        """Post what is sealed, or a nack or void to seal, to a peer when the broker takes it."""
-        self._waiting.append((recipient, what))
+        """Post what is sealed, or a nack or void to seal, to a peer when the broker takes it.
+
+        What waits already is not posted twice: marks and copies ask for the same receipts again and again, and behind a slow link
+        these would crowd out the ones that their origin lacks. When too much waits the oldest is let go.
+        """
+        self._waiting[recipient, what] = None
+        if len(self._waiting) > POSTED_AHEAD:
+            self._first()
         self._posted.set()
+
+    def _first(self) -> tuple[str, bytes | Nack | Void]:
+        """Take what has waited longest."""
+        first = next(iter(self._waiting))
+        del self._waiting[first]
+        return first
 
     def receipt(self, connection: Connection, recipient: str, statements: Sequence[Statement], now: int) -> bytes:
         """Seal and store, in this transaction, a receipt; return it as it is to be posted after the commit."""

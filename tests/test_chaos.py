@@ -17,7 +17,10 @@ import pytest
 
 from relay import topology
 from relay.network import Network
+from relay.node import open_node
 from relay.rabbit import PrivateBroker
+from relay.receipts import Nack
+from relay.settings import load
 from tests.chaos import checker, faults, signatures, traffic
 from tests.chaos.campaign import judged
 from tests.chaos.checker import Verdict
@@ -286,6 +289,23 @@ def test_the_same_seed_gives_the_same_faults_and_the_same_traffic() -> None:
     assert "disk-full" not in {fault.kind for fault in faults.schedule(7, 40, centres)}
     assert traffic.said("BRU", 50, 7, centres) == traffic.said("BRU", 50, 7, centres)
     assert len({digest(one.raw) for one in traffic.said("BRU", 50, 7, centres)}) == 50
+
+
+async def test_a_receipt_that_waits_to_be_posted_is_not_posted_twice(broker: PrivateBroker, tmp_path: Path) -> None:
+    """However often marks and copies ask for it while a link is slow, it takes one place among what waits."""
+    network = private_network(tmp_path / "network", broker, "chaos-twice", CENTRES)
+    node = await open_node(load(network.node_file(A)))
+    try:
+        for _ in range(3):
+            for raw in (b"one receipt", b"another"):
+                node.control.post(B, raw)
+                node.control.post("CHAC", raw)
+            node.control.post(B, Nack(epoch=1, lane="routine", missing=((1, 2),), mark=1))
+        assert len(node.control._waiting) == 5
+        assert node.control._first() == (B, b"one receipt")
+    finally:
+        await node.centre.store.close()
+        node.centre.workers.shutdown()
 
 
 async def test_a_link_is_late_cut_and_half_open_as_told() -> None:
