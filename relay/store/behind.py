@@ -114,7 +114,8 @@ def caught_up(connection: Connection, recipient: str, n: int, sent: int, at: int
     where = (_D.envelope == n) & (_D.recipient == recipient)
     row = connection.execute(select(_D.behind, _D.unaccepted, _D.size).where(where)).one()
     connection.execute(_PUT, [{"of_envelope": n, "of_recipient": recipient, "now_behind": 0}])
-    _step(connection, recipient, n, "sent", sent, at, None)
+    if row.behind & NEVER_SENT or _has_gone_alone(connection, recipient, n):
+        _step(connection, recipient, n, "sent", sent, at, None)
     return int(row.size) if row.behind & NEVER_SENT and row.unaccepted else 0
 
 
@@ -176,6 +177,13 @@ def _ended(connection: Connection, recipient: str, n: int, positions: Collection
             if unsigned(row.mask) & bit(position):
                 found.setdefault(position, (row.state, row.at, row.code))
     return found
+
+
+def _has_gone_alone(connection: Connection, recipient: str, n: int) -> bool:
+    """Return whether steps say when messages of an envelope were sent to this recipient, and not the envelope's own time."""
+    step = OUTBOX_STEP.c
+    query = select(step.n).where(step.envelope == n, step.recipient == recipient, step.state == "sent").limit(1)
+    return connection.execute(query).first() is not None
 
 
 def _step(connection: Connection, recipient: str, n: int, state: str, mask: int, at: int, code: str | None) -> None:

@@ -44,7 +44,7 @@ def history(row: Any, deliveries: Iterable[Any], steps: Iterable[Any]) -> dict[s
 
     ``row`` is that of the message with its envelope's times, ``deliveries`` and ``steps`` (in order) are those of its envelope.
     """
-    ours = [step for step in steps if unsigned(step.mask) & bit(row.position) or not step.mask]
+    ours = [step for step in steps if step.state == "sent" or unsigned(step.mask) & bit(row.position)]
     return {
         delivery.recipient: _at(row, delivery, [step for step in ours if step.recipient == delivery.recipient])
         for delivery in deliveries
@@ -66,7 +66,7 @@ def _sent(row: Any, delivery: Any, steps: Sequence[Any]) -> list[Step]:
     """Return when the broker had it for this recipient: with all others, or later and addressed to it alone."""
     alone = [step for step in steps if step.state == "sent"]
     if alone:
-        return [Step("sent", step.at) for step in alone if step.mask][:1]
+        return [Step("sent", step.at) for step in alone if unsigned(step.mask) & bit(row.position)][:1]
     return [] if row.sent_at is None or delivery.behind & NEVER_SENT else [Step("sent", row.sent_at)]
 
 
