@@ -16,6 +16,7 @@ import httpx2
 import pytest
 
 from relay import topology
+from relay.broker.bounded import best_effort, within
 from relay.network import Network
 from relay.node import open_node
 from relay.rabbit import PrivateBroker
@@ -306,6 +307,20 @@ async def test_a_receipt_that_waits_to_be_posted_is_not_posted_twice(broker: Pri
     finally:
         await node.centre.store.close()
         node.centre.workers.shutdown()
+
+
+async def test_what_the_library_ends_without_a_name_ends_no_node() -> None:
+    """An acknowledgement, or a step, that waits on a channel which is closed ends with a bare `Exception`: it counts as lost."""
+
+    async def ends() -> None:
+        raise Exception  # noqa: TRY002 - as aiormq does
+
+    with best_effort():
+        await ends()
+    with pytest.raises(ConnectionError):
+        await within(ends(), 1)
+    with pytest.raises(ValueError, match="ours"), best_effort():
+        raise ValueError("ours")
 
 
 async def test_a_link_is_late_cut_and_half_open_as_told() -> None:

@@ -16,7 +16,7 @@ from aio_pika.exceptions import AMQPError
 T = TypeVar("T")
 
 FAILURES = (AMQPError, OSError, TimeoutError, RuntimeError)
-"""What the library raises when the broker fails."""
+"""What the library raises when the broker fails, once :func:`named` has named the rest."""
 
 _left: set[asyncio.Future[Any]] = set()
 
@@ -45,14 +45,27 @@ async def within(step: Awaitable[T], seconds: float) -> T:
             task.cancel()
     if not task.done():
         raise TimeoutError(f"no answer within {seconds:g} s")
-    return task.result()
+    with named():
+        return task.result()
+
+
+@contextlib.contextmanager
+def named() -> Iterator[None]:
+    """Name a bare ``Exception``: with it the library ends what waits on a channel that was closed for no reason of its own."""
+    try:
+        yield
+    except Exception as error:
+        if type(error) is Exception:
+            raise ConnectionError("the connection closed before that was done") from error
+        raise
 
 
 @contextlib.contextmanager
 def best_effort() -> Iterator[None]:
     """Let a failure of the broker pass, and a cancellation that nobody asked for."""
     try:
-        yield
+        with named():
+            yield
     except FAILURES:
         pass
     except asyncio.CancelledError:

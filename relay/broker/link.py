@@ -24,7 +24,7 @@ from yarl import URL
 from relay import topology
 from relay.broker import troubles
 from relay.broker.backoff import Backoff
-from relay.broker.bounded import FAILURES, asked_to_end, best_effort, spawn, within
+from relay.broker.bounded import FAILURES, asked_to_end, best_effort, named, spawn, within
 from relay.broker.plan import BrokerPlan, Delivery
 from relay.broker.pulse import Pulse, Verdict
 from relay.errors import BrokerTrouble
@@ -262,7 +262,8 @@ class Link:
         """Send a ping; the pulse ends the wait for an answer."""
         message = aio_pika.Message(PING, message_id=uuid4().hex)
         try:
-            await exchange.publish(message, self._plan.ping_key, mandatory=True)
+            with named():
+                await exchange.publish(message, self._plan.ping_key, mandatory=True)
             self._answered(taken=True, unbound=False)
         except PublishError:
             self._answered(taken=False, unbound=True)

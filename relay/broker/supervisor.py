@@ -13,7 +13,7 @@ from aio_pika.exceptions import DeliveryError, PublishError
 
 from relay.broker import troubles
 from relay.broker.backoff import Backoff
-from relay.broker.bounded import FAILURES, asked_to_end, best_effort
+from relay.broker.bounded import FAILURES, asked_to_end, best_effort, named
 from relay.broker.link import STEADY_SECONDS, STEP_SECONDS, Hooks, Link
 from relay.broker.plan import BrokerPlan, Delivery
 from relay.errors import BrokerTrouble, RelayError
@@ -74,8 +74,9 @@ class Broker:
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
         )
         try:
-            async with asyncio.timeout(self._plan.confirm_seconds):
-                await link.exchange.publish(message, keys[0], mandatory=True)
+            with named():
+                async with asyncio.timeout(self._plan.confirm_seconds):
+                    await link.exchange.publish(message, keys[0], mandatory=True)
         except PublishError as error:
             raise BrokerTrouble("unroutable", f"The broker has no queue for {keys[0]}.") from error
         except DeliveryError as error:  # a full queue refused it: this envelope's trouble, the connection is well
