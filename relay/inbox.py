@@ -78,6 +78,7 @@ class Inbox:
         self._control = control
         self._handlers = handlers
         self._judging, self._poison, self._asking = Judging(centre), Poison(), Asking()
+        self._one_attempt = asyncio.Lock()  # so that no other attempt is counted for what one of them does to the process
         self._messages, self._answers = Intake(), Intake(CONTROL_PAUSE_SECONDS)
 
     def deliver(self, delivery: Delivery) -> None:
@@ -100,7 +101,8 @@ class Inbox:
     async def _run(self, intake: Intake) -> None:
         while True:
             group = await intake.take()
-            await self._take_in(await self._judge(group))
+            async with self._one_attempt if is_alone(group[0]) else contextlib.nullcontext():
+                await self._take_in(await self._judge(group))
             await self._broker.ack(group)
             intake.rest()
 

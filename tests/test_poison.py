@@ -1,0 +1,267 @@
+"""What ends or fails the process that takes it in is found, isolated and answered, and nothing else suffers from it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+import httpx2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay import messages, topology
+from relay.broker import Delivery
+from relay.errors import Conflict
+from relay.intake import Intake
+from relay.outbox import Stored, Submission
+from relay.poison import FIRST_MS, LONGEST_MS, Asking
+from relay.rabbit import PrivateBroker
+from relay.received import Act
+from relay.settings import load
+from relay.store import Connection, Store, attempts, incoming, outgoing
+from tests import poisoned
+from tests.live import LANE, Live, message, private_network
+
+A, B, C = CENTRES = ("POISA", "POISB", "POISC")
+
+
+@pytest.fixture(scope="module")
+async def live(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
+    """Run A and C of three centres; B is a process of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RELAY_REPAIR__MARK_FIRST", "0.2")
+        patch.setenv("RELAY_REPAIR__GAP", "0.3")
+        nodes = Live(private_network(tmp_path_factory.mktemp("poison") / "network", broker, "poison", CENTRES), broker)
+        await nodes.start(A, C)
+        yield nodes
+        await nodes.close()
+
+
+class Supervised:
+    """B's process, started again whenever it ends, and its system, which takes whatever it is given."""
+
+    def __init__(self, live: Live) -> None:
+        self.deaths = 0
+        self.got: dict[str, str] = {}
+        self._network = live.network
+
+    async def run(self) -> None:
+        """Run the process again and again."""
+        config, script = str(self._network.node_file(B)), str(Path(__file__).with_name("poisoned.py"))
+        while True:
+            process = await asyncio.create_subprocess_exec(sys.executable, script, config, stderr=asyncio.subprocess.DEVNULL)
+            try:
+                await process.wait()
+                self.deaths += 1
+            finally:
+                if process.returncode is None:
+                    process.terminate()
+                    await process.wait()
+
+    async def take(self) -> None:
+        """Take and acknowledge messages while the process lives."""
+        url = f"http://{load(self._network.node_file(B)).api.listen}"
+        headers = {"Authorization": f"Bearer {self._network.token(B, 'system')}"}
+        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=30, trust_env=False) as client:
+            while True:
+                with contextlib.suppress(httpx2.TransportError):
+                    given = (await client.get("/v1/inbox", params={"wait": 1})).json()["messages"]
+                    self.got |= {one["id"]: one["message"]["case_number"] for one in given}
+                    if given:
+                        await client.post("/v1/inbox/ack", json={"ids": [one["id"] for one in given]})
+                await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def supervised(live: Live) -> AsyncIterator[Supervised]:
+    """Run B under a supervisor for the length of a block."""
+    process = Supervised(live)
+    tasks = [asyncio.create_task(process.run()), asyncio.create_task(process.take())]
+    yield process
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def code(live: Live, message_id: str) -> str | None:
+    """Return the code with which B rejected a message, as its origin knows it."""
+    sent = await live[A].centre.store.read(lambda connection: outgoing.message(connection, message_id))
+    assert sent is not None
+    return next((step.code for step in sent.recipients[B] if step.state == "rejected"), None)
+
+
+@pytest.mark.timeout(400)
+async def test_a_message_that_kills_the_process_is_isolated_and_its_neighbours_arrive(live: Live) -> None:
+    """One of 64 in an envelope ends the node each time: it alone is rejected as `poison`, the others and all else arrive."""
+    numbers = [f"{'DEADLY' if number == 30 else 'SOUND'}-{number}" for number in range(64)]
+    raws = [message(to=[B], case_number=number) for number in numbers]
+    outcomes = await live[A].outbox.submit([Submission(raw, messages.parse(raw)) for raw in raws])
+    ids = [one.id for one in outcomes if isinstance(one, Stored)]
+    assert len(ids) == 64
+    async with supervised(live) as process:
+        other = await live.submit(C, message(to=[B], case_number="OTHER", precedence="flash"))
+        await live.reaches(A, ids[30], B, "rejected", 300)
+        assert await code(live, ids[30]) == "poison"
+        for one in [*ids[:30], *ids[31:]]:
+            await live.reaches(A, one, B, "delivered", 60)
+        await live.reaches(C, other.id, B, "delivered", 30)
+        deaths = process.deaths
+        later = await live.submit(A, message(to=[B], case_number="LATER"))
+        await live.reaches(A, later.id, B, "delivered", 30)
+        assert process.deaths == deaths
+    assert sorted(process.got.values()) == sorted([*(one for one in numbers if one != "DEADLY-30"), "OTHER", "LATER"])
+    assert deaths == 2 * (1 + poisoned.ATTEMPTS)  # the envelope, then the message alone: delivered once, and once more each time
+
+
+@pytest.fixture
+async def both(live: Live) -> AsyncIterator[Live]:
+    """Run B in this process, too."""
+    await live.start(B)
+    yield live
+    while await live.take(B, wait=0):
+        pass
+    await live.stop(B)
+
+
+async def give_up(live: Live, count: int) -> list[str]:
+    """Submit messages in one envelope that the broker gives up on, since B never acknowledged it; return their ids."""
+    raws = [message(to=[B], case_number=f"GIVEN-UP-{count}-{number}") for number in range(count)]
+    outcomes = await live[A].outbox.submit([Submission(raw, messages.parse(raw)) for raw in raws])
+    ids = [one.id for one in outcomes if isinstance(one, Stored)]
+    await live.reaches(A, ids[0], B, "sent")
+    station = live.network.broker
+    url = f"amqp://{station.admin}:{station.admin_password}@{station.host}:{station.port}/{station.vhost}"
+    connection = await aio_pika.connect(url)
+    async with connection, connection.channel() as channel:
+        queue = await channel.get_queue(topology.queue(B, LANE), ensure=False)
+        taken = await queue.get(no_ack=True, timeout=10)
+        await channel.default_exchange.publish(aio_pika.Message(taken.body), topology.queue(B, topology.POISON))
+        await queue.purge()  # the marks that came behind it
+    return ids
+
+
+async def test_what_the_broker_gave_up_on_is_asked_for_message_by_message(live: Live) -> None:
+    """A batch in the poison queue is not opened; its messages come again, one in an envelope, and arrive."""
+    ids = await give_up(live, 5)
+    await live.start(B)
+    for one in ids:
+        await live.reaches(A, one, B, "accepted")
+    assert live[B].centre.metrics.poison.labels(A)._value.get() == 1
+    assert sorted(one.id for one in await live.take(B)) == sorted(ids)
+    await live.stop(B)
+
+
+async def test_a_single_message_that_the_broker_gave_up_on_is_rejected_and_kept_by_its_header(live: Live) -> None:
+    """It is quarantined without content, so that nobody can release it; the row can be discarded."""
+    (one,) = await give_up(live, 1)
+    await live.start(B)
+    await live.reaches(A, one, B, "rejected")
+    assert await code(live, one) == "poison"
+    found = await live[B].received.find(one)
+    assert (found.state, found.code, found.purged_at is not None) == ("quarantined", "poison", True)
+    with pytest.raises(Conflict) as gone:
+        await live[B].received.release(Act(one, "operator", "let us see"))
+    assert gone.value.code == "already-purged"
+    assert (await live[B].received.discard(Act(one, "operator", "reported"))).state == "rejected"
+    await live.stop(B)
+
+
+async def test_a_message_that_makes_the_node_fail_is_rejected_alone(both: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of ours in reading one message of a batch is that message's alone; its neighbours are taken in."""
+    read = messages.read
+
+    def fails(content: bytes) -> messages.Message:
+        if b"FAILING" in content:
+            raise ZeroDivisionError
+        return read(content)
+
+    monkeypatch.setattr(messages, "read", fails)
+    raws = [message(to=[B], case_number=number) for number in ("SOUND-1", "FAILING", "SOUND-2")]
+    outcomes = await both[A].outbox.submit([Submission(raw, messages.parse(raw)) for raw in raws])
+    first, bad, last = (one.id for one in outcomes if isinstance(one, Stored))
+    await both.reaches(A, bad, B, "rejected")
+    assert await code(both, bad) == "poison"
+    for one in (first, last):
+        await both.reaches(A, one, B, "accepted")
+
+
+async def test_an_envelope_that_can_not_be_stored_is_taken_apart(both: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When one message makes the transaction fail, its envelope is asked for message by message, and it alone is left out."""
+    take = incoming.take
+
+    def fails(connection: Connection, arrival: incoming.Arrival, at: int) -> incoming.Taken:
+        if arrival.content_key and bad in {item.id for item in arrival.envelope.core.messages}:
+            raise ZeroDivisionError
+        return take(connection, arrival, at)
+
+    bad = ""
+    await both.stop(B)
+    raws = [message(to=[B], case_number=number) for number in ("ROW-1", "ROW-2", "ROW-3")]
+    outcomes = await both[A].outbox.submit([Submission(raw, messages.parse(raw)) for raw in raws])
+    first, bad, last = (one.id for one in outcomes if isinstance(one, Stored))
+    monkeypatch.setattr(incoming, "take", fails)
+    await both.start(B)
+    await both.reaches(A, bad, B, "rejected")
+    assert await code(both, bad) == "poison"
+    for one in (first, last):
+        await both.reaches(A, one, B, "accepted")
+
+
+async def test_three_attempts_are_made_and_a_success_forgets_them(tmp_path: Path) -> None:
+    """What was begun three times and never taken in is shut, also after a restart; what was taken in begins anew."""
+    store = await Store.open(tmp_path / "relay.db", B, "network", 0)
+
+    async def begin() -> bool:
+        return await store.write(lambda connection: attempts.begin(connection, b"digest", 1))
+
+    assert [await begin() for _ in range(2)] == [True, True]
+    await store.write(lambda connection: attempts.end(connection, b"digest"))
+    assert [await begin() for _ in range(5)] == [True, True, True, False, False]
+    await store.close()
+    store = await Store.open(tmp_path / "relay.db", B, "network", 0)
+    assert await store.read(attempts.shut) == {b"digest"}
+    await store.close()
+
+
+@given(st.lists(st.integers(0, 3 * LONGEST_MS), max_size=200))
+def test_the_same_is_asked_for_with_growing_pauses_whenever_there_is_reason_to(pauses: list[int]) -> None:
+    """However often something can't be opened: it is asked for at once, then after at least 5 s, 10 s, 20 s ... 15 minutes."""
+    asking, now, asked = Asking(), 0, []
+    for place, pause in enumerate(pauses):
+        now += pause
+        assert asking.may_ask(place, now)
+        if asking.may_ask("this", now):
+            asked.append(now)
+    between = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert all(pause >= min(FIRST_MS * 2**n, LONGEST_MS) for n, pause in enumerate(between))
+    assert bool(asked) == bool(pauses)
+
+
+async def test_what_was_delivered_before_is_taken_up_alone(both: Live) -> None:
+    """A redelivered envelope, or one from the poison queue, shares its group with no other; the order of a lane stays."""
+    intake = Intake()
+    again, lanes = (False, True, False, False, True), ("routine", "routine", "routine", "flash", "routine")
+    given_ = [
+        Delivery(lane, bytes([at]), "key", one, *_unused(both)) for at, (one, lane) in enumerate(zip(again, lanes, strict=True))
+    ]
+    for one in given_:
+        intake.add(one)
+    groups = []
+    while not intake.idle.is_set():
+        groups.append([one.raw[0] for one in await intake.take()])
+        intake.rest()
+    assert groups == [[3, 0], [1], [2], [4]]
+
+
+def _unused(live: Live) -> tuple[Any, Any]:
+    """Return a message and a channel that nobody acknowledges on."""
+    link = live[B].broker._link
+    assert link is not None
+    return None, next(iter(link.lanes.values())).channel
