@@ -17,7 +17,7 @@ from relay.clock import iso, now_ms
 from relay.envelope import parse
 from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
-from relay.receipts import Statement, Void
+from relay.receipts import Void
 from relay.store import Connection, aged, ended, outgoing, parked, record, said
 from relay.store.aged import Aged
 from relay.store.history import Step
@@ -75,9 +75,8 @@ async def test_what_nobody_proves_expires_and_a_late_receipt_is_a_note(live: Liv
     assert (statement.state, len(statement.commitments), statement.code) == ("expired", 1, None)
     leaves = await live[A].centre.store.read(partial(record.leaves, epoch=live[A].centre.store.epoch))
     assert AuditStep.EXPIRED in [json.loads(leaf)["step"] for leaf in leaves]
-    late = {"epoch": live[A].centre.store.epoch, "lane": LANE, "first": statement.first, "commitments": statement.commitments}
     for word in ("accepted", "delivered"):
-        spoken = Statement(**late, state=word, time=now_ms())
+        spoken = statement.model_copy(update={"state": word, "time": now_ms()})
         applied = await live[A].centre.store.write(partial(said.apply, sender=B, statement=spoken, receipt=1))
         assert applied.changed == list(statement.commitments)
         again = await live[A].centre.store.write(partial(said.apply, sender=B, statement=spoken, receipt=1))
@@ -106,7 +105,8 @@ async def test_each_message_of_an_envelope_has_its_own_deadline(live: Live) -> N
 
     def find(connection: Connection) -> int:
         envelope = select(OUTBOX_MESSAGE.c.envelope).where(OUTBOX_MESSAGE.c.id == ids[0]).scalar_subquery()
-        return connection.execute(select(OUTBOX_DELIVERY.c.deadline).where(OUTBOX_DELIVERY.c.envelope == envelope)).scalar_one()
+        query = select(OUTBOX_DELIVERY.c.deadline).where(OUTBOX_DELIVERY.c.envelope == envelope)
+        return int(connection.execute(query).scalar_one())
 
     assert now_ms() + 3_000_000 < await live[A].centre.store.read(find) < now_ms() + 3_700_000
     await live.start(B)
