@@ -31,6 +31,7 @@ WRAP_LENGTHS = {"mlkem768-x25519": 1168, "x25519": 80}
 CORE = ("version", "network", "type", "id", "origin", "key", "epoch", "lane", "to", "messages", "directory", "time")
 RECIPIENT = ("centre", "key", "suite", "first", "last")
 MESSAGE = ("id", "commitment", "deadline")
+TYPES = ("batch", "receipt", "mark", "nack", "void", "heartbeat", "epoch")
 LANES = ("flash", "immediate", "priority", "routine", "exercise")
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 CENTRE = r"[A-Z0-9]{2,8}(-[A-Z0-9]{2,8})?"
@@ -234,7 +235,7 @@ def _read_core(core_bytes: bytes) -> dict[str, Any]:
         raise Failure("not-an-envelope") from None
     _must(isinstance(core, dict) and tuple(core) == CORE and _is_list(core["to"], 1024) and _is_list(core["messages"], 64))
     _must(_number(core["version"]) and core["version"] == 1)
-    _must(core["type"] in {"batch", "receipt", "mark", "nack", "void", "heartbeat", "epoch"} and core["lane"] in (*LANES, "control"))
+    _must(core["type"] in TYPES and core["lane"] in (*LANES, "control"))
     _texts((core["network"], r"[0-9a-f]{64}"), (core["id"], UUID), (core["origin"], CENTRE), (core["key"], r"[0-9a-f]{32}"))
     _must(_number(core["epoch"], 1) and _number(core["directory"], 1) and _time(core["time"]))
     for recipient in core["to"]:
