@@ -5,7 +5,7 @@ reader, and purge a page's rows in the writer, which looks at each of them again
 
 A received message is due when its time has come. One that this centre sent must also be needed no more: nothing of its envelope
 is open at any recipient, or the deadline of everything in it lies ``SENDABLE_MS`` back. An envelope that lost a message is never
-sent again as it is (:func:`relay.store.outgoing.load`): to a peer it would look forged.
+sent again as it is (:mod:`relay.copies`): to a peer it would look forged.
 """
 
 from __future__ import annotations
