@@ -30,7 +30,7 @@ from relay.log import Event
 from relay.receipts import State
 from relay.store import Connection, flags, handing, incoming, recalled
 from relay.store.common import Resting
-from relay.store.handing import Handed, Refusal, Refused
+from relay.store.handing import Handed, NotTaken, Refusal
 from relay.store.incoming import Place
 
 MAX_HANDED = 1000
@@ -129,7 +129,7 @@ class Handover:
         unknown = set(ids) - done.settled - done.unconfirmed
         return Acknowledged(len(done.delivered), tuple(sorted(unknown)), tuple(sorted(done.unconfirmed)))
 
-    async def refuse(self, no: No) -> Refused:
+    async def refuse(self, no: No) -> NotTaken:
         """Note that the centre's system does not take a message, now or ever; doing it again changes nothing.
 
         The message must have been given out. One that was delivered stays so and raises ``Conflict``.
@@ -139,7 +139,7 @@ class Handover:
         retry_at = None if no.retry_after is None else now + no.retry_after * 1000
         refusal = Refusal(no.id, no.code, sealed, retry_at, centre.settings.handover.attempts)
 
-        def note(connection: Connection) -> tuple[Refused | None, list[tuple[str, bytes]]]:
+        def note(connection: Connection) -> tuple[NotTaken | None, list[tuple[str, bytes]]]:
             done = handing.refuse(connection, refusal, now)
             return done, [] if done is None or not done.changed else self._note_refusal(connection, done, now)
 
@@ -153,7 +153,7 @@ class Handover:
             self._say_refused(done)
         return done
 
-    def _note_refusal(self, connection: Connection, done: Refused, now: int) -> list[tuple[str, bytes]]:
+    def _note_refusal(self, connection: Connection, done: NotTaken, now: int) -> list[tuple[str, bytes]]:
         """Write what follows from a refusal: the receipt of a final one, the leaf of any."""
         if done.state == "rejected":
             step = AuditStep.RECALLED if done.withdrawn else AuditStep.REJECTED_BY_SYSTEM
@@ -164,7 +164,7 @@ class Handover:
         self._centre.audit.append(connection, [leaf])
         return []
 
-    def _say_refused(self, done: Refused) -> None:
+    def _say_refused(self, done: NotTaken) -> None:
         metrics, log = self._centre.metrics, self._centre.log
         metrics.nacked.labels(done.state).inc()
         if done.retry_at is not None:

@@ -1,7 +1,7 @@
 """Voids of peers: their signed word about sequences under which they send nothing, or nothing more.
 
 A void closes what is not held here, so that it is no gap any more; what is held stays as it is. Nothing is undone by it, and a
-copy changes nothing, so an old one does no harm. It is noted in the record; a message that comes later all the same is refused.
+copy changes nothing. It is noted in the record; a message that comes later all the same is refused.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ class Voids:
 
     def take(self, connection: Connection, sender: str, opened: Opened, now: int) -> Callable[[], None] | None:
         """Close the sender's own sequences that a void names; a statement of a state unknown here is passed over."""
-        content = opened.contents[0]
+        content, core = opened.contents[0], opened.envelope.core
         if isinstance(content, Rejected):
             raise content
+        if not incoming.is_news(connection, sender, core.epoch, core.type, core.to[0].first):
+            return None
         said = [one for one in receipts.read(Void, content).statements if one.state in STATES]
         closed: dict[str, int] = {}
         leaves = []
@@ -41,7 +43,7 @@ class Voids:
                 self._close(connection, sender, statement, missing, now)
                 commitments = _commitments(statement, missing)
                 closed[statement.state] = closed.get(statement.state, 0) + len(commitments)
-                common = {"envelope": opened.envelope.core.id, "peer": sender, "code": statement.state}
+                common = {"envelope": core.id, "peer": sender, "code": statement.state}
                 leaves.append(self._centre.audit.leaf(AuditStep.VOIDED, now, commitments=commitments, **common))
         self._centre.audit.append(connection, leaves)
         return partial(self._count, sender, closed) if closed else None

@@ -124,6 +124,13 @@ def replay(message_id: Id, reason: Why, config: Config = None, url: Url = None, 
 
 
 @app.command("discard")
-def discard(message_id: Id, reason: Why, config: Config = None, url: Url = None, token_file: TokenFile = None) -> None:
+def discard(
+    message_id: Id,
+    reason: Why,
+    yes: received.Yes = False,
+    config: Config = None,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
     """End a message as rejected and purge its content; its sender is told."""
-    received.act("discard", message_id, reason, where(config, url, token_file))
+    received.discard(message_id, reason, where(config, url, token_file), yes=yes)

@@ -43,6 +43,13 @@ def release(message_id: Id, reason: Why, config: Config = None, url: Url = None,
 
 
 @app.command("discard")
-def discard(message_id: Id, reason: Why, config: Config = None, url: Url = None, token_file: TokenFile = None) -> None:
+def discard(
+    message_id: Id,
+    reason: Why,
+    yes: received.Yes = False,
+    config: Config = None,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
     """Purge the content of a message that was refused; its row stays."""
-    received.act("discard", message_id, reason, where(config, url, token_file))
+    received.discard(message_id, reason, where(config, url, token_file), yes=yes)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import sys
+from typing import Annotated, Any
 from urllib.parse import quote
+
+import typer
 
 from relay.cli.client import Where, client
 from relay.cli.ends import give, say
+from relay.errors import Refused
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def list_state(state: str, limit: int, after: str | None, node: Where, *, as_json: bool) -> None:
@@ -43,6 +49,14 @@ def act(verb: str, message_id: str, reason: str, node: Where) -> None:
     with client(node, "operator") as asking:
         answer = asking.ask("POST", f"/v1/received/{quote(message_id, safe='')}/{verb}", content=content)
     give(f"{message_id}  {answer.json()['state']}")
+
+
+def discard(message_id: str, reason: str, node: Where, *, yes: bool) -> None:
+    """Discard a received message, after asking."""
+    if not yes and not sys.stdin.isatty():
+        raise Refused("needs-yes", "Nothing was changed: there is nobody to ask; give --yes to do it.")
+    if yes or typer.confirm(f"Discard {message_id} for good?", err=True):
+        act("discard", message_id, reason, node)
 
 
 def _line(one: dict[str, Any]) -> str:

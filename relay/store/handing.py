@@ -61,7 +61,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class NotTaken:
     """What a refusal did: where the message stands now, and with which code; ``changed`` says whether this refusal moved it.
 
     ``closed`` are withdrawn messages that the end of their recall closed; ``withdrawn`` says that this was one, and is over now.
@@ -140,7 +140,7 @@ def acknowledge(connection: Connection, ids: Sequence[str], confirmed: Collectio
     return Acknowledged(tuple(places(connection, fresh)), closed, settled, frozenset(restricted))
 
 
-def refuse(connection: Connection, refusal: Refusal, now: int) -> Refused | None:
+def refuse(connection: Connection, refusal: Refusal, now: int) -> NotTaken | None:
     """Note that the centre's system does not take a message, now or ever; None when it was never given out.
 
     A message that is deferred, held, dead or over already stays so when the system asks for it again later; a final no ends all
@@ -153,25 +153,25 @@ def refuse(connection: Connection, refusal: Refusal, now: int) -> Refused | None
         return None
     place = places(connection, [row])[0]
     if row.state in ("delivered", "rejected") or (refusal.retry_at is not None and row.state in ("deferred", "held", "dead")):
-        return Refused(row.state, row.code, row.attempts, row.retry_at, place, changed=False)
+        return NotTaken(row.state, row.code, row.attempts, row.retry_at, place, changed=False)
     if row.state == "withdrawn" and refusal.retry_at is not None:
         move(connection, [row], now, state="rejected", code="recalled")
-        return Refused("rejected", "recalled", row.attempts, None, place, changed=True, withdrawn=True)
+        return NotTaken("rejected", "recalled", row.attempts, None, place, changed=True, withdrawn=True)
     if refusal.retry_at is None:
         move(connection, [row], now, state="rejected", code=refusal.code, reason=refusal.reason, retry_at=None)
         closed = _settle(connection, [row], now)
-        return Refused("rejected", refusal.code, row.attempts, None, place, changed=True, closed=closed)
+        return NotTaken("rejected", refusal.code, row.attempts, None, place, changed=True, closed=closed)
     return _defer(connection, row, refusal, refusal.retry_at, place, now)
 
 
-def _defer(connection: Connection, row: Any, refusal: Refusal, retry_at: int, place: Place, now: int) -> Refused:
+def _defer(connection: Connection, row: Any, refusal: Refusal, retry_at: int, place: Place, now: int) -> NotTaken:
     """Put a message off, or let it be dead: it was tried often enough, or its deadline comes before the next attempt."""
     attempts = row.attempts + 1
     dead = attempts >= refusal.most or 0 < row.deadline <= retry_at
     state, at = ("dead", None) if dead else ("deferred", retry_at)
     values = {"state": state, "code": refusal.code, "reason": refusal.reason, "attempts": attempts, "retry_at": at}
     move(connection, [row], now, **values)
-    return Refused(state, refusal.code, attempts, at, place, changed=True)
+    return NotTaken(state, refusal.code, attempts, at, place, changed=True)
 
 
 def move(connection: Connection, rows: Sequence[Any], now: int, **values: Any) -> None:
