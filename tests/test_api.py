@@ -19,6 +19,7 @@ import pytest
 from relay import api
 from relay.api import Api, body
 from relay.codes import LISTS, label_lists
+from relay.deadlines import Alarm
 from relay.errors import Busy, StoreTrouble, catalogue
 from relay.messages import MODELS
 from relay.network import Network, write_network
@@ -725,3 +726,51 @@ async def test_all_lists_are_named_with_their_versions_and_days(ask: Ask) -> Non
         assert one["version"]
         assert one["codes"] == len((await ask("EAST").get(f"/v1/codes/{one['name']}")).json()["codes"])
     problem(await ask("EAST").get("/v1/codes/rumours"), 404, "unknown-list")
+
+
+async def test_an_operator_steers_a_message_on_its_way(ask: Ask, nodes: dict[str, Node]) -> None:
+    """Hold, replay, release and discard take a reason, show in the states, and are refused when there is nothing to do."""
+    operator, broker = ask("WEST", "operator"), nodes["WEST"].broker
+    reason = {"reason": "the duty officer asked"}
+    broker.connected.clear()
+    try:
+        held, dropped = await sent(ask, alert(headline="held back")), await sent(ask, alert(headline="dropped"))
+        paths = [f"/v1/messages/{one['id']}" for one in (held, dropped)]
+        assert (await ask("WEST").post(f"{paths[0]}/hold", json=reason)).status_code == 403
+        assert (await operator.post(f"{paths[0]}/hold", json={})).status_code == 422
+        assert (await operator.post(f"{paths[0]}/hold", json=reason)).status_code == 204
+        assert (await operator.post(f"{paths[0]}/hold", json=reason)).json()["code"] == "message-held"
+        assert (await operator.post(f"{paths[0]}/replay", json=reason)).json()["code"] == "message-held"
+        assert (await operator.post(f"{paths[1]}/release", json=reason)).json()["code"] == "not-held"
+        assert (await operator.post(f"/v1/messages/{UNKNOWN}/hold", json=reason)).status_code == 404
+        assert (await operator.post(f"{paths[1]}/discard", json=reason)).status_code == 204
+        assert (await operator.post(f"{paths[1]}/discard", json=reason)).json()["code"] == "message-settled"
+        listed = (await operator.get("/v1/messages", params={"state": "held"})).json()["messages"]
+        assert [(one["id"], one["recipients"][0]["state"]) for one in listed] == [(held["id"], "held")]
+        mixed = await operator.get("/v1/messages", params={"state": "held", "kind": "alert"})
+        assert mixed.status_code == 422
+    finally:
+        broker.connected.set()
+    shown = (await operator.get(paths[1])).json()["recipients"][0]
+    assert (shown["state"], shown["code"]) == ("cancelled", "discarded")
+    assert (await operator.post(f"{paths[0]}/release", json=reason)).status_code == 204
+    await received(ask, "EAST", held["id"])
+    leaves = await nodes["WEST"].centre.store.read(lambda c: record.leaves(c, nodes["WEST"].centre.store.epoch, 0, 100_000))
+    said = [leaf for leaf in map(json.loads, leaves) if leaf.get("why") == reason["reason"]]
+    assert [(leaf["step"], leaf["actor"]) for leaf in said] == [
+        ("held", "operator"),
+        ("discarded", "operator"),
+        ("unheld", "operator"),
+    ]
+
+
+async def test_alarms_are_listed_for_operators(ask: Ask, nodes: dict[str, Node]) -> None:
+    """`GET /v1/alarms` names the peer, the promise and the duty contact."""
+    assert (await ask("WEST").get("/v1/alarms")).status_code == 403
+    assert (await ask("WEST", "operator").get("/v1/alarms")).json() == {"alarms": []}
+    now = nodes["WEST"].centre.now()
+    nodes["WEST"].deadlines.alarms = (Alarm("EAST", "flash", "accepted", 3, now - 150_000),)
+    alarm = (await ask("WEST", "operator").get("/v1/alarms")).json()["alarms"][0]
+    assert (alarm["peer"], alarm["promise"], alarm["messages"]) == ("EAST", "accepted", 3)
+    assert alarm["contact"]["email"].startswith("duty@")
+    nodes["WEST"].deadlines.alarms = ()
