@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import itertools
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
 
 import httpx2
 import pytest
 from sqlalchemy import update
 
-from relay import messages, topology
+from relay import cli, messages, topology
 from relay.api import Api
 from relay.directory import Directory
 from relay.envelope import new_id
@@ -562,6 +565,8 @@ async def test_flash_overtakes_two_thousand_routine_messages_at_the_intake_and_a
     late = await live.submit(A, message(to=[B], case_number="ARR-20"))
     await eventually(lambda: is_out(live, late.id))
     plan = await live[B].centre.store.read(plans)
+    over = update(INBOX_MESSAGE).where(INBOX_MESSAGE.c.state == "deferred").values(state="delivered")
+    await live[B].centre.store.write(lambda connection: connection.execute(over))
     assert all("USING INDEX inbox_message_" in line or "USING COVERING INDEX inbox_message_" in line for line in plan), plan
 
 
@@ -572,7 +577,7 @@ async def waits(live: Live, count: int) -> bool:
 
 def put_all_off(connection: Connection) -> None:
     """Put off whatever waits, for long."""
-    values = {"state": "deferred", "given_at": 1, "retry_at": 2**50}
+    values = {"state": "deferred", "given_at": 1, "retry_at": 2**42}
     connection.execute(update(INBOX_MESSAGE).where(INBOX_MESSAGE.c.state.in_(("waiting", "handed"))).values(**values))
 
 
@@ -593,3 +598,36 @@ def plans(connection: Connection) -> list[str]:
     handing.hand_out(connection, [0, 1, 2, 3, 4], 1, 1, 0)
     assert asked
     return asked
+
+
+def said_by(live: Live, *words: str) -> str:
+    """Run a command of B's operator or system; return what it gave."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        status = cli.run([*words, "--config", str(live.network.node_file(B))])
+    assert status == 0, words
+    return re.sub(r"^\d{4}-.*\n", "", out.getvalue(), flags=re.MULTILINE)  # without what the nodes log meanwhile
+
+
+async def test_the_commands_do_what_they_say(live: Live, api: dict[str, httpx2.AsyncClient]) -> None:
+    """Refuse, list, show, hold, release, replay, discard on the command line; what destroys asks first."""
+    assert api
+    run = partial(asyncio.to_thread, said_by, live)
+    stored, _ = await given(live, "ARR-24")
+    one = stored.id
+    assert "deferred  busy  again at" in await run("inbox", "nack", one, "--code", "busy", "--retry-after", "600")
+    assert one in await run("inbox", "list", "--state", "deferred")
+    assert "attempts      1" in await run("inbox", "show", one)
+    for verb, state in (("replay", "handed"), ("hold", "held"), ("release", "handed")):
+        assert await run("inbox", verb, one, "--reason", "see") == f"{one}  {state}\n"
+    with pytest.raises(AssertionError):
+        await run("inbox", "discard", one, "--reason", "see")
+    assert (await run("inbox", "discard", one, "--reason", "see", "--yes")).endswith("rejected\n")
+    refused, _ = await narrowed(live, case_number="ARR-25")
+    assert "sender-not-entitled" in await run("quarantine", "list")
+    assert "releasable    True" in await run("quarantine", "show", refused.id)
+    assert (await run("quarantine", "release", refused.id, "--reason", "agreed")).endswith("waiting\n")
+    last, _ = await narrowed(live, case_number="ARR-26")
+    assert (await run("quarantine", "discard", last.id, "--reason", "no", "--yes")).endswith("rejected\n")
+    done, _ = await given(live, "ARR-27")
+    assert await run("inbox", "nack", done.id, "--code", "unknown-case") == f"{done.id}  rejected  unknown-case\n"
