@@ -44,11 +44,11 @@ def relay(*arguments: object) -> Said:
     return Said(status, out.getvalue(), err.getvalue())
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    """Start a command as a process of its own."""
+def start(*arguments: object, **settings: str) -> subprocess.Popen[str]:
+    """Start a command as a process of its own, with some settings of the environment."""
     return subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
-        env=ENVIRONMENT,
+        env={**ENVIRONMENT, **settings},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -302,15 +302,17 @@ def test_a_node_whose_settings_are_wrong_says_what_to_mend(tmp_path: Path) -> No
     assert "surprise" in relay("node", "run", "--config", file).err
 
 
-def test_a_node_whose_port_is_taken_ends_with_78(station: Network) -> None:
-    """Starting a centre's node a second time says that the address is not free."""
-    process = start("node", "run", "--config", station.node_file("AAA"))
+@pytest.mark.parametrize("code", ["store-in-use", "address-in-use"])
+def test_a_second_node_of_a_centre_ends_with_78(station: Network, tmp_path: Path, code: str) -> None:
+    """Starting a centre's node a second time says that its store is in use; with another store, that the address is not free."""
+    own = {"RELAY_STORE__FILE": str(tmp_path / "other.db")} if code == "address-in-use" else {}
+    process = start("node", "run", "--config", station.node_file("AAA"), **own)
     try:
         _, err = process.communicate(timeout=20)
     finally:
         process.kill()
     assert process.returncode == 78
-    assert "[address-in-use]" in err
+    assert f"[{code}]" in err
     assert "Traceback" not in err
 
 

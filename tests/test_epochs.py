@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from relay import messages, recovery
+from relay import cli, messages, recovery
 from relay.errors import Misconfigured, Refused, StoreTrouble
 from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
@@ -319,3 +319,21 @@ async def test_numbers_of_controls_go_on_after_a_restore(live: Live, tmp_path: P
     await eventually(live[A].centre.may_publish.is_set, 4)
     assert (await live[A].centre.store.read(outgoing.sequences))[B, "heartbeat"] > before
     assert await live[A].centre.store.read(epochs.behind) is None
+
+
+async def test_the_commands_say_what_is_wrong_and_mend_it(live: Live) -> None:
+    """`relay recover` refuses without need and while the node runs; with it, the node's next start has a new epoch."""
+    config = str(live.network.node_file(A))
+    assert await asyncio.to_thread(cli.run, ["recover", "--config", config]) == 78
+    later = live[A].centre.store.epoch + 50
+    await live[B].centre.store.write(lambda c: incoming.close(c, A, incoming.Range(later, LANE, 1, 2)))
+    await eventually(lambda: live[A].full() is not None)
+    await live.stop(A)
+    assert await asyncio.to_thread(cli.run, ["recover", "--config", config]) == 0
+    assert await asyncio.to_thread(cli.run, ["recover", "--config", config]) == 0
+    await live.start(A)
+    assert live[A].centre.store.epoch == later + 1
+    assert await asyncio.to_thread(cli.run, ["recover"]) == 78
+    await live.stop(A)
+    assert await asyncio.to_thread(cli.run, ["recover", "--config", config]) == 64
+    await live.start(A)
