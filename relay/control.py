@@ -13,13 +13,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from relay import receipts, topology
+from relay import points, receipts, topology
 from relay.audit import AuditStep
 from relay.broker import Broker
 from relay.centre import Centre
 from relay.envelope import EnvelopeType, new_id
 from relay.errors import BrokerTrouble, Refused, Rejected, StoreTrouble
 from relay.log import Event
+from relay.points import Point
 from relay.receipts import Mark, Nack, Receipt, State, Statement, Void
 from relay.seal import Addressee, Draft, Opened, Sealed
 from relay.store import Connection, ended, incoming, outgoing
@@ -143,7 +144,9 @@ class Control:
         """Send a mark through the lane it speaks of; return its number."""
         number = await self._number(recipient, f"mark/{body.lane}")
         sealed = self._seal("mark", body.lane, recipient, receipts.write(body), number, self._centre.now())
+        points.reach(Point.MARK_PUBLISH_BEFORE)
         await self._broker.publish([topology.lane_key(self._centre.id, recipient, body.lane)], sealed.raw)
+        points.reach(Point.MARK_PUBLISH_CONFIRMED)
         self._centre.metrics.marks.labels(recipient).inc()
         self._centre.log.debug(Event.MARK_SENT, peer=recipient, lane=body.lane, highest=body.highest, number=number)
         return number
@@ -151,7 +154,9 @@ class Control:
     async def _send(self, recipient: str, what: bytes | Nack | Void) -> None:
         try:
             raw = what if isinstance(what, bytes) else await self._numbered(recipient, what)
+            points.reach(Point.CONTROL_PUBLISH_BEFORE)
             await self._broker.publish([topology.control_key(self._centre.id, recipient)], raw)
+            points.reach(Point.CONTROL_PUBLISH_CONFIRMED)
         except (BrokerTrouble, StoreTrouble, Refused) as error:
             # The origin's next mark asks again, whatever was lost here.
             self._centre.metrics.publish_failures.labels(error.code).inc()
@@ -172,7 +177,10 @@ class Control:
             )
 
     async def _number(self, recipient: str, kind: str) -> int:
-        return await self._centre.store.write(lambda connection: outgoing.next_number(connection, recipient, kind))
+        points.reach(Point.NUMBER_COMMIT_BEFORE)
+        number = await self._centre.store.write(lambda connection: outgoing.next_number(connection, recipient, kind))
+        points.reach(Point.NUMBER_COMMIT_AFTER)
+        return number
 
     def _seal(self, kind: EnvelopeType, lane: str, recipient: str, content: bytes, number: int, now: int) -> Sealed:
         centre = self._centre

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from relay import topology
+from relay import points, topology
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.control import Control, Ended, Why
 from relay.directory import Contact
 from relay.errors import StoreTrouble
 from relay.log import Event
+from relay.points import Point
 from relay.store import Connection, aged, ended
 from relay.store.aged import Aged
 from relay.store.said import Settled
@@ -112,10 +113,13 @@ class Deadlines:
 
         if not (await self._centre.store.read(partial(ended.over, until=now - self._grace, most=1))):
             return False
+        points.reach(Point.EXPIRE_COMMIT_BEFORE)
         count, done = await self._centre.store.write(end)
+        points.reach(Point.EXPIRE_COMMIT_AFTER)
         self._settled(done.settled)
         for peer, raw in done.voids:
             self._control.post(peer, raw)
+        points.reach(Point.EXPIRE_POSTED)
         for (peer, lane), messages in done.counts.items():
             self._centre.metrics.ended.labels(peer, "expired").inc(messages)
             self._centre.log.warning(Event.OUTBOX_ENDED, peer=peer, lane=lane, state="expired", messages=messages)

@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from relay import points
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.control import Control, Ended, Why
 from relay.errors import Conflict, NotFound
 from relay.log import Event
+from relay.points import Point
 from relay.store import Connection, ended, parked
 from relay.store.parked import Parked
 from relay.store.said import Settled
@@ -98,6 +100,7 @@ class Desk:
         self._pump.settled(done[0].settled)
         for peer, raw in done[0].voids:
             self._control.post(peer, raw)
+        points.reach(Point.DESK_POSTED)
         for (peer, _), messages in done[0].counts.items():
             self._centre.metrics.ended.labels(peer, why.state).inc(messages)
 
@@ -117,6 +120,8 @@ class Desk:
                 self._centre.audit.append(connection, [self._centre.audit.leaf(step, now, **given)])  # type: ignore[arg-type]
             return found.envelope, parked.holds(connection, found.envelope)
 
+        points.reach(Point.DESK_COMMIT_BEFORE)
         envelope, held = await self._centre.store.write(carry_out)
+        points.reach(Point.DESK_COMMIT_AFTER)
         self._pump.steer(envelope, held=held)
         self._centre.log.warning(Event.OUTBOX_STEERED, message=order.message, what=str(step or AuditStep.DISCARDED))

@@ -19,7 +19,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from relay import messages, seal, topology
+from relay import messages, points, seal, topology
 from relay.audit import AuditStep
 from relay.broker import Broker
 from relay.centre import Centre
@@ -27,6 +27,7 @@ from relay.control import Control, statements
 from relay.envelope import Envelope, parse
 from relay.errors import Conflict, NotAuthentic, NotFound, Problem, Rejected, RelayError
 from relay.log import Event
+from relay.points import Point
 from relay.receipts import State
 from relay.store import Connection, flags, handing, incoming, recalled
 from relay.store.common import Resting
@@ -121,7 +122,9 @@ class Handover:
             posted = self._record(connection, done.delivered, "delivered", now)
             return done, posted + self._record(connection, done.recalled, "rejected", now, "recalled")
 
+        points.reach(Point.ACKNOWLEDGE_COMMIT_BEFORE)
         done, posted = await self._centre.store.write(note)
+        points.reach(Point.ACKNOWLEDGE_COMMIT_AFTER)
         self._post(posted)
         if done.delivered:
             self._centre.metrics.delivered.inc(len(done.delivered))
@@ -143,7 +146,9 @@ class Handover:
             done = handing.refuse(connection, refusal, now)
             return done, [] if done is None or not done.changed else self._note_refusal(connection, done, now)
 
+        points.reach(Point.REFUSE_COMMIT_BEFORE)
         done, posted = await centre.store.write(note)
+        points.reach(Point.REFUSE_COMMIT_AFTER)
         if done is None:
             raise NotFound("not-given-out", f"Message {no.id} was never given out to the centre's system.")
         if done.state == "delivered":
@@ -200,7 +205,9 @@ class Handover:
             resting = incoming.envelopes(connection, {one.envelope for one in handed})
             return _Gift(handed, resting, self._record(connection, late, "rejected", now, "expired"), dead, wake_at)
 
+        points.reach(Point.HANDOUT_COMMIT_BEFORE)
         gift = await self._centre.store.write(give)
+        points.reach(Point.HANDOUT_COMMIT_AFTER)
         handed, resting, posted = gift.handed, gift.resting, gift.posted
         self._wake_at = gift.wake_at if due else self._wake_at
         for place in gift.dead:
@@ -292,3 +299,4 @@ class Handover:
     def _post(self, posted: list[tuple[str, bytes]]) -> None:
         for recipient, raw in posted:
             self._control.post(recipient, raw)
+        points.reach(Point.HANDOVER_POSTED)

@@ -20,13 +20,14 @@ from functools import partial
 from typing import Literal, Protocol
 
 import relay
-from relay import receipts
+from relay import points, receipts
 from relay.audit import AuditStep
 from relay.broker import Broker
 from relay.centre import Centre
 from relay.control import Control, content
 from relay.errors import Refused, Rejected, StoreTrouble
 from relay.log import Event
+from relay.points import Point
 from relay.receipts import MAX_RANGES, Echo, Heartbeat, Nack
 from relay.seal import Opened
 from relay.store import Connection, epochs, incoming, peers
@@ -221,9 +222,12 @@ class Heartbeats:
 
     async def _send(self, due: Sequence[str]) -> None:
         """Seal a heartbeat to each of these peers in one transaction, and post them."""
+        points.reach(Point.HEARTBEAT_COMMIT_BEFORE)
         sent = await self._centre.store.write(partial(self._compose, due=due))
+        points.reach(Point.HEARTBEAT_COMMIT_AFTER)
         for peer, (raw, holes) in sent.items():
             self._control.post(peer, raw)
+            points.reach(Point.HEARTBEAT_POSTED)
             self._ask_for(peer, holes)
         for peer in due:
             seen = self._seen(peer)

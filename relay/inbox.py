@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
-from relay import recalls, topology
+from relay import points, recalls, topology
 from relay.audit import AuditStep
 from relay.broker import Broker, Delivery
 from relay.centre import Centre
@@ -31,6 +31,7 @@ from relay.intake import MAX_GROUP, Intake, is_alone
 from relay.judging import POISON, Judged, Judging, failed
 from relay.keeping import Recall
 from relay.log import Event
+from relay.points import Point
 from relay.poison import Asking, Poison, digest
 from relay.receipts import Nack, State, Statement, ranges
 from relay.seal import Opened
@@ -103,14 +104,18 @@ class Inbox:
             group = await intake.take()
             async with self._one_attempt if is_alone(group[0]) else contextlib.nullcontext():
                 await self._take_in(await self._judge(group))
+            points.reach(Point.ACK_BEFORE)
             await self._broker.ack(group)
+            points.reach(Point.ACK_AFTER)
             intake.rest()
 
     async def _judge(self, group: list[Delivery]) -> list[Judged]:
         """Judge a group; of what must not be opened look at the header alone."""
         shut = [self._poison.is_shut(delivery) for delivery in group]
         if not shut[0] and is_alone(group[0]):
+            points.reach(Point.ATTEMPT_COMMIT_BEFORE)
             shut = [not await self._write(partial(self._poison.begin, delivery=group[0], now=self._centre.now()))]
+            points.reach(Point.ATTEMPT_COMMIT_AFTER)
             if shut[0]:
                 self._poison.shut(group[0])
 
@@ -135,6 +140,7 @@ class Inbox:
         if outcome.purged:
             with contextlib.suppress(StoreTrouble):  # what is left in the log goes with the next purge
                 await self._centre.store.scrub()
+                points.reach(Point.INBOX_SCRUBBED)
 
     async def _set_aside(self, one: Judged, error: Exception) -> tuple[list[Judged], _Outcome]:
         """Commit what can be of an envelope that can't be taken in: its header, else a sample of it."""
@@ -150,7 +156,10 @@ class Inbox:
     async def _commit(self, judged: list[Judged]) -> _Outcome:
         if all(isinstance(one.error, NotForUs) for one in judged):
             return _Outcome()
-        return await self._write(partial(self._store, judged))
+        points.reach(Point.INBOX_COMMIT_BEFORE)
+        outcome = await self._write(partial(self._store, judged))
+        points.reach(Point.INBOX_COMMIT_AFTER)
+        return outcome
 
     async def _write(self, job: Callable[[Connection], T]) -> T:
         """Run a job in the store, however often it must be asked; say once that it can't be written, and once that it can."""
@@ -300,6 +309,7 @@ class Inbox:
                 self._ask_again(one.opened.envelope, one.error)
         for recipient, raw in outcome.receipts:
             self._control.post(recipient, raw)
+        points.reach(Point.INBOX_POSTED)
         for later in outcome.later:
             later()
         if outcome.stored:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from relay import copies, retry, topology
+from relay import copies, points, retry, topology
 from relay.audit import AuditStep
 from relay.broker import Broker
 from relay.centre import Centre
@@ -23,6 +23,7 @@ from relay.copies import Copies
 from relay.envelope import read_core
 from relay.errors import BrokerTrouble, RelayError, StoreTrouble
 from relay.log import Event
+from relay.points import Point
 from relay.store import Connection, behind
 from relay.store.behind import Again, Behind, Lane
 from relay.store.said import Settled
@@ -127,7 +128,10 @@ class Laggards:
             left = [one for one in behind.recipients(connection) if centre.directory.member(one) is None]
             return {one: behind.bury(connection, one, "recipient-left", centre.now()) for one in left}
 
-        for peer, count in (await centre.store.write(begin)).items():
+        points.reach(Point.BEHIND_COMMIT_BEFORE)
+        buried = await centre.store.write(begin)
+        points.reach(Point.BEHIND_COMMIT_AFTER)
+        for peer, count in buried.items():
             if count:
                 centre.log.warning(Event.OUTBOX_DEAD, peer=peer, code="recipient-left", envelopes=count)
         self._windows.rebuild(await centre.store.read(behind.under_way))
@@ -222,14 +226,18 @@ class Laggards:
             await self._bury(lane, n, error.code)
             return None
         for raw in made.raws:
+            points.reach(Point.CATCH_UP_BEFORE)
             await self._broker.publish([made.key], raw)
+            points.reach(Point.CATCH_UP_CONFIRMED)
         return _done(again, made)
 
     async def _bury(self, lane: Lane, n: int, code: str) -> None:
         """Note that nobody tries again by itself: everything of a peer that can't be sealed to, else the one envelope."""
         only = None if code in retry.OF_ONE_PEER else n
         bury = partial(behind.bury, recipient=lane[0], code=code, at=self._centre.now(), n=only)
+        points.reach(Point.DEAD_COMMIT_BEFORE)
         count = await self._centre.store.write(bury)
+        points.reach(Point.DEAD_COMMIT_AFTER)
         self._centre.log.warning(Event.OUTBOX_DEAD, peer=lane[0], lane=lane[1], code=code, envelopes=count)
 
     async def _note(self, lane: Lane, done: Sequence[_Done]) -> None:
@@ -244,7 +252,9 @@ class Laggards:
             self._centre.audit.append(connection, leaves)
             return sum(behind.caught_up(connection, recipient, one.n, one.sent, now) for one in done)
 
+        points.reach(Point.CATCH_UP_COMMIT_BEFORE)
         self._windows.take(lane, await self._centre.store.write(note))
+        points.reach(Point.CATCH_UP_COMMIT_AFTER)
         self._centre.log.info(Event.OUTBOX_CAUGHT_UP, peer=recipient, lane=lane[1], envelopes=len(done))
 
     def _lag(self, lane: Lane) -> _Lag:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from relay import copies, receipts, retry
+from relay import copies, points, receipts, retry
 from relay.audit import AuditStep
 from relay.broker import Broker
 from relay.centre import Centre
@@ -31,6 +31,7 @@ from relay.control import Control, Why
 from relay.copies import EVERYTHING, PURGED, Copies, Reason
 from relay.errors import BrokerTrouble, Refused, Rejected, RelayError, StoreTrouble
 from relay.log import Event
+from relay.points import Point
 from relay.receipts import MAX_RANGES, Mark, Nack, Void
 from relay.retry import Allowance, Attempt
 from relay.seal import Opened
@@ -199,6 +200,7 @@ class Marks:
     def _answer(self, sender: str, mark: Mark, number: int, said: list[bytes], gap: bool, now: int) -> None:
         for raw in said:
             self._control.post(sender, raw)
+        points.reach(Point.MARK_ANSWERED)
         key = (sender, mark.epoch, mark.lane)
         if not gap:
             self._gaps.pop(key, None)
@@ -264,7 +266,9 @@ class Marks:
         try:
             made = await self._centre.work(partial(copies.make, self._centre, again, wanted.asked, wanted.reason))
             for raw in made.raws:
+                points.reach(Point.RESEND_BEFORE)
                 await self._broker.publish([made.key], raw)
+                points.reach(Point.RESEND_CONFIRMED)
         except StoreTrouble:
             raise
         except RelayError as trouble:  # no queue or no key of this peer, or the envelope is damaged
@@ -279,6 +283,7 @@ class Marks:
         """Say what will not come any more; what has no content here and no terminal state there ends with it."""
         if made.voids:
             self._control.post(peer, Void(statements=made.voids))
+            points.reach(Point.VOID_POSTED)
         if not made.gone:
             return
         now = self._centre.now()
@@ -288,7 +293,9 @@ class Marks:
             endings = ended.of_delivery(connection, peer, again.n, made.gone)
             return self._control.end(connection, endings, why, now).settled
 
+        points.reach(Point.GONE_COMMIT_BEFORE)
         self._settled(await self._centre.store.write(end))
+        points.reach(Point.GONE_COMMIT_AFTER)
 
 
 def _asked(nack: Nack, first: int, last: int) -> int:

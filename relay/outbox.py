@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 
-from relay import messages, receipts, topology
+from relay import messages, points, receipts, topology
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.clock import to_ms
@@ -29,6 +29,7 @@ from relay.errors import Busy, Conflict, Problem, Refused, RelayError, StoreTrou
 from relay.keeping import Kept, recall
 from relay.log import Event
 from relay.messages import Message
+from relay.points import Point
 from relay.policy import Admission, Withheld, marks
 from relay.receipts import Receipt
 from relay.seal import Addressee, Draft, Opened, Sealed
@@ -297,7 +298,9 @@ class Outbox:
             try:
                 cancels = await self._versions.pass_on()
                 if cancels:
+                    points.reach(Point.ONWARD_RECALL_BEFORE)
                     await self.submit([Submission(raw, messages.parse(raw)) for raw in cancels])
+                    points.reach(Point.ONWARD_RECALL_AFTER)
             except RelayError as trouble:
                 self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
                 await asyncio.sleep(PAUSE_SECONDS)
@@ -431,7 +434,9 @@ class Outbox:
             outgoing.add(connection, envelopes, idempotent)
             self._centre.audit.append(connection, leaves)
 
+        points.reach(Point.OUTBOX_COMMIT_BEFORE)
         await self._centre.store.write(store)
+        points.reach(Point.OUTBOX_COMMIT_AFTER)
         self._sequences = sequences
         for new in envelopes:
             count = len(new.envelope.core.messages)

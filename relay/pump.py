@@ -21,7 +21,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relay import retry, topology
+from relay import points, retry, topology
 from relay.audit import AuditStep
 from relay.broker import Broker
 from relay.centre import Centre
@@ -29,6 +29,7 @@ from relay.envelope import outline
 from relay.errors import BrokerTrouble, StoreTrouble
 from relay.laggards import Laggards
 from relay.log import Event
+from relay.points import Point
 from relay.store import Connection, behind, outgoing
 from relay.store.outgoing import Due
 from relay.store.said import Settled
@@ -187,7 +188,9 @@ class Pump:
         keys = self._addressed(due, to) if left else due.keys
         try:
             if to:
+                points.reach(Point.PUBLISH_BEFORE)
                 await self._broker.publish(keys, due.raw)
+                points.reach(Point.PUBLISH_CONFIRMED)
         except BrokerTrouble as trouble:
             if trouble.code not in retry.REFUSED or not self._broker.connected.is_set():
                 raise
@@ -216,7 +219,9 @@ class Pump:
                 refused[recipient] = trouble
                 continue
             try:
+                points.reach(Point.PUBLISH_ALONE_BEFORE)
                 await self._broker.publish([key], due.raw)
+                points.reach(Point.PUBLISH_ALONE_CONFIRMED)
             except BrokerTrouble as again:
                 if again.code not in retry.REFUSED or not self._broker.connected.is_set():
                     raise
@@ -265,7 +270,9 @@ class Pump:
             self._centre.audit.append(connection, leaves)
 
         try:
+            points.reach(Point.SENT_COMMIT_BEFORE)
             await self._centre.store.write(note)
+            points.reach(Point.SENT_COMMIT_AFTER)
         except StoreTrouble as trouble:
             self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
             return False

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from relay import points
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.control import statements
 from relay.keeping import Recall
 from relay.log import Event
+from relay.points import Point
 from relay.receipts import Statement
 from relay.store import Connection, incoming, recalled
 from relay.store.incoming import Place
@@ -42,6 +44,7 @@ def carry_out(connection: Connection, centre: Centre, place: Place, recall: Reca
 
 def say(centre: Centre, origin: str, envelope: str, buried: Buried) -> None:
     """After the commit: count and log what a recall did, and wake who waits for it."""
+    points.reach(Point.RECALL_CARRIED_OUT)
     centre.metrics.purged.labels(buried.code).inc(len(buried.purged))
     centre.log.warning(Event.INBOX_RECALLED, peer=origin, envelope=envelope, purged=len(buried.purged), code=buried.code)
     centre.store.recalls_changed.fire()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from relay import messages, recalls, seal
+from relay import messages, points, recalls, seal
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.control import Control, statements
@@ -25,6 +25,7 @@ from relay.envelope import parse
 from relay.errors import Conflict, EnvelopeError, NotFound, Refused, Rejected, StoreTrouble
 from relay.keeping import Kept
 from relay.log import Event
+from relay.points import Point
 from relay.recalls import CarriedOut
 from relay.receipts import Statement
 from relay.store import Connection, aside, flags, incoming, recalled
@@ -141,6 +142,7 @@ class ReceivedMessages:
         self._centre.metrics.purged.labels(DISCARDED).inc()
         with contextlib.suppress(StoreTrouble):  # what is left in the log goes with the next purge
             await self._centre.store.scrub()
+            points.reach(Point.RECEIVED_SCRUBBED)
         return discarded
 
     async def _do(self, verb: str, act: Act, change: Callable[[Connection, Placed, int], _Done], event: Event) -> Received:
@@ -155,9 +157,12 @@ class ReceivedMessages:
             done = change(connection, aside.place(connection, found.n), self._centre.now())
             return _find(connection, act.message), done
 
+        points.reach(Point.RECEIVED_COMMIT_BEFORE)
         now_, done = await self._centre.store.write(job)
+        points.reach(Point.RECEIVED_COMMIT_AFTER)
         for recipient, raw in done.posted:
             self._control.post(recipient, raw)
+        points.reach(Point.RECEIVED_POSTED)
         if done.carried is not None:
             recalls.say(self._centre, now_.origin, now_.envelope, done.carried.buried)
         self._centre.log.warning(event, message=now_.id, peer=now_.origin, state=now_.state, actor=act.actor)

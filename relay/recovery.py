@@ -16,13 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from relay import receipts
+from relay import points, receipts
 from relay.audit import Audit, AuditStep
 from relay.centre import Centre
 from relay.clock import now_ms
 from relay.control import Control, content
 from relay.errors import Refused, Rejected, StoreTrouble
 from relay.log import Event
+from relay.points import Point
 from relay.receipts import Echo, EpochClosed
 from relay.seal import Opened
 from relay.settings import Settings
@@ -64,7 +65,9 @@ async def prepare(settings: Settings, *, anyway: bool) -> Prepared:
                 "No peer has shown that this store is an older copy; nothing was changed. Give --yes to do it all the same."
             )
             raise Refused("needs-yes", sentence)
+        points.reach(Point.RECOVER_COMMIT_BEFORE)
         epoch, following = await store.write(partial(epochs.want, now=now_ms()))
+        points.reach(Point.RECOVER_COMMIT_AFTER)
     finally:
         await store.close()
     return Prepared(epoch, following, behind)
@@ -80,7 +83,9 @@ async def open_epoch(store: Store, now: int) -> Audit:
         if following is not None or not record.size(connection, store.epoch):
             audit.append(connection, [audit.leaf(AuditStep.EPOCH_OPENED, now, why=after)])
 
+    points.reach(Point.EPOCH_COMMIT_BEFORE)
     await store.write(begin)
+    points.reach(Point.EPOCH_COMMIT_AFTER)
     if following is not None:
         store.epoch, store.turned = following, True
     return audit
@@ -116,7 +121,9 @@ class Recovery:
             await self._tell_peers()
         else:
             others = [one for one in self._centre.directory.active if one != self._centre.id]
+            points.reach(Point.NUMBERS_COMMIT_BEFORE)
             await store.write(partial(epochs.raise_numbers, peers=others, now=self._centre.now()))
+            points.reach(Point.NUMBERS_COMMIT_AFTER)
 
     def stop(self, connection: Connection, peer: str, held: Echo, known: int, now: int) -> Callable[[], None] | None:
         """Note, in this transaction, that a peer holds more of this centre than its store knows; return what follows."""
@@ -168,7 +175,10 @@ class Recovery:
         body = receipts.write(EpochClosed(epoch=centre.store.epoch, closed=closed, time=centre.now()))
         for peer in (one for one in centre.directory.active if one != centre.id):
             try:
+                points.reach(Point.STATEMENT_COMMIT_BEFORE)
                 raw = await centre.store.write(partial(self._control.numbered, kind="epoch", recipient=peer, content=body))
+                points.reach(Point.STATEMENT_COMMIT_AFTER)
             except Refused:  # it has no key: it will learn of it from a heartbeat
                 continue
             self._control.post(peer, raw)
+            points.reach(Point.STATEMENT_POSTED)

@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from relay import messages
+from relay import messages, points
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.clock import iso
 from relay.envelope import is_of, read_core
 from relay.errors import Conflict, NotFound, Problem, Refused
 from relay.messages import Message, Request
+from relay.points import Point
 from relay.policy import release_rule
 from relay.store import Connection, clocks, outgoing, threads
 from relay.store.threads import Received
@@ -117,7 +118,9 @@ class Releases:
 
     async def record(self, done: Done) -> None:
         """Write into the audit record who decided and why, next to the message that came of it."""
+        points.reach(Point.RELEASE_COMMIT_BEFORE)
         await self._centre.store.write(partial(self._record, done=done))
+        points.reach(Point.RELEASE_COMMIT_AFTER)
 
     def _source(self, connection: Connection, message: str) -> Source:
         found = threads.received(connection, message)

@@ -15,10 +15,12 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 
+from relay import points
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.errors import StoreTrouble
 from relay.log import Event
+from relay.points import Point
 from relay.store import Connection, clocks
 from relay.store.clocks import Clock, Step, passed
 
@@ -68,7 +70,10 @@ class Requests:
         """Begin, stop and remind of what is to be; return how many answers are awaited on both sides."""
         now, store = self._centre.now(), self._centre.store
         if await store.read(partial(_anything, now=now)):
-            for reminder in await store.write(partial(self._advance, now=now)):
+            points.reach(Point.REMIND_COMMIT_BEFORE)
+            reminders = await store.write(partial(self._advance, now=now))
+            points.reach(Point.REMIND_COMMIT_AFTER)
+            for reminder in reminders:
                 self._tell(reminder)
         counts = await store.read(partial(clocks.counts, now=now))
         for asked, side in SIDES.items():

@@ -19,12 +19,14 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from relay import points
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.control import Control, statements
 from relay.errors import Conflict, NotFound, Refused, StoreTrouble
 from relay.keeping import DAY_MS
 from relay.log import Event
+from relay.points import Point
 from relay.receipts import Statement
 from relay.store import Connection, incoming, recalled, retained
 from relay.store.incoming import Place
@@ -96,7 +98,9 @@ class Retention:
                     outcome.note(portion if dry_run else await self._purge(portion, actor))
             await self._forget(outcome, now)
             if not dry_run:
+                points.reach(Point.SCRUB_BEFORE)
                 await self._centre.store.scrub()
+                points.reach(Point.SCRUB_AFTER)
                 self._say(outcome)
             return outcome
 
@@ -115,7 +119,9 @@ class Retention:
             leaf = centre.audit.leaf(AuditStep.HOLD_SET, new.at, commitments=[found.commitment], actor=actor, why=reason)
             centre.audit.append(connection, [leaf])
 
+        points.reach(Point.HOLD_COMMIT_BEFORE)
         await centre.store.write(hold)
+        points.reach(Point.HOLD_COMMIT_AFTER)
         centre.log.warning(Event.HOLD_SET, message=message)
         return new
 
@@ -133,13 +139,16 @@ class Retention:
             self._centre.audit.append(connection, [leaf])
             return self._carry_out(connection, found, now) if found.side == "received" else ([], [])
 
+        points.reach(Point.LIFT_COMMIT_BEFORE)
         buried, posted = await self._centre.store.write(lift)
+        points.reach(Point.LIFT_COMMIT_AFTER)
         self._post(posted)
         for one in buried:
             self._centre.metrics.purged.labels(one.code).inc(len(one.purged))
         self._centre.log.warning(Event.HOLD_LIFTED, message=message, purged=sum(len(one.purged) for one in buried))
         if buried:
             await self._centre.store.scrub()
+            points.reach(Point.LIFT_SCRUBBED)
 
     async def _pages(self, now: int) -> AsyncIterator[Page]:
         """Find what is due, some at a time, so that a long list is never in memory."""
@@ -168,7 +177,9 @@ class Retention:
                 self._centre.audit.append(connection, [done])
             return gone, posted
 
+        points.reach(Point.PURGE_COMMIT_BEFORE)
         gone, posted = await self._centre.store.write(purge)
+        points.reach(Point.PURGE_COMMIT_AFTER)
         self._post(posted)
         self._centre.metrics.purged.labels(CODE).inc(len(gone.commitments))
         return [one for one in portion if one.id in gone.ids]
@@ -213,12 +224,16 @@ class Retention:
         store, after = self._centre.store, ""
         while keys := await store.read(partial(retained.old_keys, before=now - KEYS_MS, after=after, limit=PAGE)):
             if not outcome.dry_run:
+                points.reach(Point.KEYS_COMMIT_BEFORE)
                 await store.write(partial(retained.drop_keys, keys=keys))
+                points.reach(Point.KEYS_COMMIT_AFTER)
             outcome.keys += len(keys)
             after = keys[-1]
         outcome.samples = await store.read(partial(retained.old_samples, before=now - SAMPLES_MS))
         if outcome.samples and not outcome.dry_run:
+            points.reach(Point.SAMPLES_COMMIT_BEFORE)
             await store.write(partial(retained.drop_samples, before=now - SAMPLES_MS))
+            points.reach(Point.SAMPLES_COMMIT_AFTER)
 
     def _say(self, outcome: Outcome) -> None:
         self._centre.metrics.retention_run.set(self._centre.now() / 1000)
@@ -228,6 +243,7 @@ class Retention:
     def _post(self, posted: Posted) -> None:
         for recipient, raw in posted:
             self._control.post(recipient, raw)
+        points.reach(Point.RETENTION_POSTED)
 
 
 def _find(connection: Connection, message: str) -> Found:

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from relay import codes, messages, seal
+from relay import codes, messages, points, seal
 from relay.api.auth import OPERATOR
 from relay.api.contract import Id, MessageStates, Time
 from relay.api.messages import listed, standing
@@ -40,6 +40,7 @@ from relay.log import Event
 from relay.messages import terms
 from relay.messages.base import Marks
 from relay.messages.types import Moment
+from relay.points import Point
 from relay.store import Connection, found, hits
 from relay.store.common import Resting
 from relay.store.found import Query
@@ -164,7 +165,9 @@ async def find(request: Request, asked: Annotated[Filters, QueryParameters()]) -
         return await listed(here(request), asked.limit, asked.before, asked.state)
     query = _query(centre, asked)
     leaf = centre.audit.leaf(AuditStep.SEARCHED, centre.now(), actor=role(request), why=" ".join(given))
+    points.reach(Point.SEARCH_COMMIT_BEFORE)
     await centre.store.write(lambda connection: centre.audit.append(connection, [leaf]))
+    points.reach(Point.SEARCH_COMMIT_AFTER)
     page, following = await centre.store.read(partial(_search, asked=asked, query=query))
     shown: list[dict[str, Any]] = []
     for some in _portions(page):

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from relay import points
 from relay.api.served import Here, Role, here, role
 from relay.audit import AuditStep
 from relay.errors import (
@@ -33,6 +34,7 @@ from relay.errors import (
     http_status,
 )
 from relay.log import Event
+from relay.points import Point
 
 MEDIA_TYPE = "application/problem+json"
 SUBMIT = "/v1/messages"
@@ -85,7 +87,9 @@ async def record(here_: Here, who: Role | None, refusals: Iterable[RelayError]) 
     audit, now = here_.centre.audit, here_.centre.now()
     leaves = [audit.leaf(AuditStep.REFUSED, now, code=code, actor=who) for code in sorted(codes)]
     with contextlib.suppress(RelayError):
+        points.reach(Point.REFUSAL_COMMIT_BEFORE)
         await here_.centre.store.write(lambda connection: audit.append(connection, leaves))
+        points.reach(Point.REFUSAL_COMMIT_AFTER)
 
 
 def _of(error: Exception) -> RelayError:
