@@ -18,14 +18,16 @@ from hypothesis import strategies as st
 
 from relay import messages, topology
 from relay.broker import Delivery
+from relay.envelope import read_core
 from relay.errors import Conflict
 from relay.intake import Intake
 from relay.outbox import Stored, Submission
 from relay.poison import FIRST_MS, LONGEST_MS, Asking
 from relay.rabbit import PrivateBroker
+from relay.receipts import Echo, Statement
 from relay.received import Act
 from relay.settings import load
-from relay.store import Connection, Store, attempts, incoming, outgoing
+from relay.store import Connection, Store, attempts, incoming, outgoing, peers, said
 from tests import poisoned
 from tests.live import LANE, Live, message, private_network
 
@@ -155,6 +157,32 @@ async def test_what_the_broker_gave_up_on_is_asked_for_message_by_message(live: 
         await live.reaches(A, one, B, "accepted")
     assert live[B].centre.metrics.poison.labels(A)._value.get() == 1
     assert sorted(one.id for one in await live.take(B)) == sorted(ids)
+    await live.stop(B)
+
+
+async def test_an_envelope_that_arrived_in_part_is_no_sign_of_a_lost_store(live: Live) -> None:
+    """While a batch comes message by message, a peer that signed for the first ones and echoes them has lost nothing."""
+    ids = await give_up(live, 3)
+    centre = live[A].centre
+    sent = await centre.store.read(lambda connection: outgoing.message(connection, ids[0]))
+    assert sent is not None
+    core, epoch = read_core(sent.resting.header), centre.store.epoch
+    first = core.recipient(B).first
+    signed = tuple(item.commitment for item in core.messages[:2])
+    word = Statement(epoch=epoch, lane=LANE, first=first, commitments=signed, state="accepted", time=1)
+
+    def judge(connection: Connection) -> list[list[int]]:
+        said.apply(connection, B, word, 1)
+        echoes = [[Echo(epoch=epoch, lane=LANE, highest=highest)] for highest in (first + 2, first + 1, first)]
+        return [peers.lost(connection, B, echo, 2, epoch, 0) for echo in echoes]
+
+    whole, part, fell_back = await centre.store.write(judge)
+    assert (whole, part) == ([], [])
+    assert len(fell_back) == 1
+    await live.start(B)
+    for one in ids:
+        await live.reaches(A, one, B, "accepted")
+    await live.take(B)
     await live.stop(B)
 
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, false, func, not_, or_, select
 
 from relay.receipts import TERMINAL, Echo
 from relay.store.common import upsert
@@ -155,6 +155,7 @@ def lost(connection: Connection, peer: str, said: Sequence[Echo], before: int, e
             OUTBOX_STEP.c.state.in_(_SIGNED),
             OUTBOX_STEP.c.at < before,
             or_(OUTBOX_STEP.c.n > since, of.epoch < epoch),
+            _speaks_beyond(said),
         )
         .exists()
     )
@@ -175,6 +176,21 @@ def _beyond(said: Sequence[Echo]) -> list[ColumnElement[bool]]:
     of, epoch = OUTBOX_DELIVERY.c, said[0].epoch
     lanes = [and_(of.lane == one.lane, of.last > one.highest) for one in said]
     return [or_(of.epoch > epoch, and_(of.epoch == epoch, or_(of.lane.not_in([one.lane for one in said]), *lanes)))]
+
+
+def _speaks_beyond(said: Sequence[Echo]) -> ColumnElement[bool]:
+    """Return what is true of the steps that speak of a sequence above the echo's: an envelope may have arrived in parts."""
+    of, step = OUTBOX_DELIVERY.c, OUTBOX_STEP.c
+    within = [
+        and_(
+            of.epoch == one.epoch,
+            of.lane == one.lane,
+            of.first <= one.highest,
+            step.mask.op(">>")(one.highest - of.first + 1) == 0,
+        )
+        for one in said
+    ]
+    return not_(or_(false(), *within))
 
 
 def raise_alarm(connection: Connection, peer: str, alarm: Alarm) -> None:
