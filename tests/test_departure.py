@@ -32,7 +32,7 @@ A, B, C = CENTRES = ("DEPA", "DEPB", "DEPC")
 
 
 @pytest.fixture(scope="module")
-async def live(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
+async def centres(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
     """Run three centres with small windows, that wait less than usual before they ask."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
@@ -47,6 +47,17 @@ async def live(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) 
         await nodes.start(*CENTRES)
         yield nodes
         await nodes.close()
+
+
+@pytest.fixture
+async def live(centres: Live) -> Live:
+    """Return the centres, all of them running and with nothing left of an earlier test."""
+    await centres.start(*(centre for centre in CENTRES if centre not in centres.nodes))
+    centres[A].broker.connected.set()
+    for centre in (B, C):
+        while await centres.take(centre, wait=0):
+            pass
+    return centres
 
 
 async def together(live: Live, *raws: bytes) -> list[Stored]:
@@ -97,7 +108,8 @@ async def take_all(live: Live, centre: str, count: int) -> list[str]:
 async def many(live: Live, name: str) -> list[str]:
     """Submit a thousand messages of eight at once, so that there are hundreds of envelopes; return their ids."""
     some = [[message(case_number=f"{name}-{number}-{part}") for part in range(8)] for number in range(125)]
-    return [one.id for raws in some for one in await together(live, *raws)]
+    taken = [await asyncio.gather(*(together(live, *raws) for raws in some[at : at + 5])) for at in range(0, len(some), 5)]
+    return [one.id for part in taken for stored in part for one in stored]
 
 
 async def ask(live: Live, first: int, last: int, reason: str | None) -> None:
@@ -129,7 +141,7 @@ async def test_a_slow_peer_delays_nobody_and_catches_up_in_order(live: Live) -> 
 async def test_what_a_peer_is_behind_with_survives_the_node(live: Live) -> None:
     """A node that ends while a peer is behind knows it again, and the peer catches up with the next one."""
     await live.stop(C)
-    stored = [await live.submit(A, message(case_number=f"KEPT-{number}")) for number in range(20)]
+    stored = [await live.submit(A, message(case_number=f"KEPT-{number}")) for number in range(40)]
     await live.reaches(A, stored[-1].id, C, "deferred", 5)
     await live.abort(A)
     await live.start(A, C)
@@ -306,7 +318,7 @@ async def test_flash_overtakes_thousands(live: Live) -> None:
 
     async def many(start: int) -> None:
         for number in range(start, start + 500):
-            await live.submit(A, message(case_number=f"BULK-{number}", to=[(B, C)[number % 2]]))
+            await live.submit(A, message(case_number=f"BULK-{number}", to=[(B, C)[number % 2]], precedence="priority"))
 
     try:
         await asyncio.gather(*(many(start) for start in range(0, 2000, 500)))
