@@ -88,9 +88,10 @@ class Live:
         return outcome
 
     async def take(self, centre: str, wait: float = 10) -> list[Given]:
-        """Take what waits at a centre and acknowledge it."""
+        """Take what waits at a centre and acknowledge it, with the restrictions that it carries."""
         given = await self.nodes[centre].handover.take(1000, wait)
-        await self.nodes[centre].handover.acknowledge([one.id for one in given])
+        ids = [one.id for one in given]
+        await self.nodes[centre].handover.acknowledge(ids, ids)
         return given
 
     async def states(self, origin: str, message_id: str, recipient: str) -> list[str]:
