@@ -5,7 +5,7 @@ How a message leaves: :mod:`relay.api` validates it (:mod:`relay.messages`) and 
 
 How a message arrives: :mod:`relay.inbox` opens it (:mod:`relay.seal`), judges it again, commits it, and only then acknowledges
 it to the broker; :mod:`relay.handover` gives it to the centre's system. :mod:`relay.control` takes receipts back to the origin,
-whose outbox notes them.
+where :mod:`relay.settling` notes what they say.
 
 Behind the scenes: :mod:`relay.marks` finds what never arrived and sends it again; :mod:`relay.heartbeats` knows which peers live
 and whose store is not what it was, and :mod:`relay.recovery` keeps a node from harm whose own is not; :mod:`relay.retention`
@@ -51,6 +51,7 @@ from relay.requests import Requests
 from relay.retention import Retention
 from relay.seal import Sealer
 from relay.settings import Settings, read_secret
+from relay.settling import Settling
 from relay.store import Store
 from relay.versions import Versions
 from relay.voids import Voids
@@ -91,7 +92,7 @@ class Node:
         self.broker = Broker(_broker_plan(settings), centre.log)
         self.control = Control(centre, self.broker)
         self.pump = Pump(centre, self.broker)
-        self.outbox = Outbox(centre, Versions(centre), self.full, self.pump.settled)
+        self.outbox = Outbox(centre, Versions(centre), self.full)
         self.handover = Handover(centre, self.broker, self.control)
         self.marks = Marks(centre, self.broker, self.control, self.pump.settled)
         self.deadlines = Deadlines(centre, self.control, self.pump.settled)
@@ -102,7 +103,7 @@ class Node:
         self.recovery = Recovery(centre, self.control)
         self.heartbeats = Heartbeats(centre, self.broker, self.control, self.marks, self.recovery)
         handlers = {
-            "receipt": self.outbox.take_receipt,
+            "receipt": Settling(centre, self.pump.settled).take,
             "mark": self.marks.take_mark,
             "nack": self.marks.take_nack,
             "void": Voids(centre).take,

@@ -5,8 +5,8 @@ into batches of messages with the same recipients, lane and route (at most 64 me
 once, and one transaction stores envelopes, sequences, idempotency keys and audit leaves together. A failed commit stores
 nothing and uses up no sequence: the submitter is told so and may try again.
 
-The outbox also takes what recipients say: :meth:`Outbox.take_receipt` applies a receipt's statements in the transaction it is
-given.
+What an update or cancel says of earlier messages is looked at first (:mod:`relay.versions`); when a message is taken back from
+this centre, the outbox takes back what the centre released of it.
 """
 
 from __future__ import annotations
@@ -14,34 +14,30 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 
-from relay import messages, points, receipts, topology
+from relay import messages, points, topology
 from relay.audit import AuditStep
+from relay.batches import Batch, Entry, batches, path_of
 from relay.centre import Centre
 from relay.clock import to_ms
 from relay.codes import precedence_rank
-from relay.envelope import MAX_MESSAGES, new_id
+from relay.envelope import new_id
 from relay.errors import Busy, Conflict, Problem, Refused, RelayError, StoreTrouble
-from relay.keeping import Kept, recall
+from relay.keeping import recall
 from relay.log import Event
 from relay.messages import Message
 from relay.points import Point
 from relay.policy import Admission, Withheld, marks
-from relay.receipts import Receipt
-from relay.seal import Addressee, Draft, Opened, Sealed
-from relay.store import Connection, outgoing, said
+from relay.seal import Addressee, Draft, Sealed
+from relay.store import Connection, outgoing
 from relay.store.outgoing import Idempotent, NewEnvelope
-from relay.store.said import Settled
 from relay.store.threads import RELEASED, WITHDRAWS
 from relay.versions import NOTHING, Plan, Versions, is_linked
 
 MAX_GROUP = 1024
-MAX_BATCH_BYTES = 128 * 1024
-MAX_KEYS = 64
 PAUSE_SECONDS = 5.0
 
 
@@ -73,43 +69,11 @@ class Stored:
 Outcome = Stored | RelayError
 
 
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """What the messages of one batch have in common."""
-
-    recipients: tuple[str, ...]
-    status: str
-    precedence: str
-    intel: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Path:
-    """The route of a message, and its routing keys; the same for all messages with the same marks."""
-
-    route: _Route
-    keys: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class _Entry:
-    """A submission that waits for its commit; its model is let go, thousands would be kept for nothing."""
-
-    raw: bytes
-    key: str | None
-    recipients: tuple[str, ...]
-    path: _Path
-    id: str
-    deadline: int
-    digest: bytes
-    kept: Kept
-
-
 @dataclass(slots=True)
 class _Request:
     """Submissions that came together and are answered together."""
 
-    entries: list[_Entry]
+    entries: list[Entry]
     done: asyncio.Future[None]
     failed: dict[str, RelayError] = field(default_factory=dict)
     claimed: list[str] = field(default_factory=list)
@@ -125,45 +89,13 @@ class _Request:
         return min(precedence_rank(entry.path.route.precedence) for entry in self.entries)
 
 
-@dataclass(slots=True)
-class _Batch:
-    """Messages that go into one envelope, and its routing keys."""
-
-    route: _Route
-    entries: list[_Entry]
-    keys: dict[str, None]
-    size: int = 0
-
-    def fits(self, entry: _Entry) -> bool:
-        """Return whether a message may join."""
-        return (
-            len(self.entries) < MAX_MESSAGES
-            and self.size + len(entry.raw) <= MAX_BATCH_BYTES
-            and (entry.path is self.entries[-1].path or len(self.keys.keys() | set(entry.path.keys)) <= MAX_KEYS)
-        )
-
-    def add(self, entry: _Entry) -> None:
-        """Let a message join."""
-        if not self.entries or entry.path is not self.entries[-1].path:
-            self.keys.update(dict.fromkeys(entry.path.keys))
-        self.entries.append(entry)
-        self.size += len(entry.raw)
-
-
 class Outbox:
-    """Takes messages in; ``full`` says whether it must refuse for now, ``settled`` takes what got its receipts."""
+    """Takes messages in; ``full`` says whether it must refuse for now."""
 
-    def __init__(
-        self,
-        centre: Centre,
-        versions: Versions,
-        full: Callable[[], Busy | StoreTrouble | None],
-        settled: Callable[[Sequence[Settled]], None],
-    ) -> None:
+    def __init__(self, centre: Centre, versions: Versions, full: Callable[[], Busy | StoreTrouble | None]) -> None:
         self._centre = centre
         self._versions = versions
         self._full = full
-        self._settled = settled
         self._linking = asyncio.Lock()
         self._waiting: list[_Request] = []
         self._waiting_bytes = 0
@@ -229,44 +161,6 @@ class Outbox:
         """Return once nothing waits for its commit."""
         while waiting := [request.done for request in (*self._group, *self._waiting)]:
             await asyncio.wait(waiting)
-
-    def take_receipt(self, connection: Connection, sender: str, opened: Opened, now: int) -> Callable[[], None] | None:
-        """Apply a peer's receipt; raise ``Rejected`` when its body is not one. A copy changes nothing."""
-        content = opened.contents[0]
-        if isinstance(content, RelayError):
-            raise content
-        body = receipts.read(Receipt, content)
-        centre = self._centre
-        key = centre.storage_key.wrap(opened.content_key)
-        number = said.add_receipt(connection, sender, opened.envelope, key, now)
-        if number is None:
-            return None
-        leaves, settled = [], []
-        for statement in body.statements:
-            applied = said.apply(connection, sender, statement, number)
-            changed = applied.changed
-            settled += applied.settled
-            centre.metrics.receipts.labels(sender, statement.state).inc(len(changed))
-            if changed:
-                step = AuditStep(statement.state)
-                leaves.append(
-                    centre.audit.leaf(
-                        step,
-                        now,
-                        envelope=opened.envelope.core.id,
-                        peer=sender,
-                        commitments=changed,
-                        code=statement.code,
-                    )
-                )
-        centre.audit.append(connection, leaves)
-        states = Counter(statement.state for statement in body.statements)
-        return partial(self._taken, sender, opened.envelope.core.id, states, settled)
-
-    def _taken(self, sender: str, envelope: str, states: Counter[str], settled: Sequence[Settled]) -> None:
-        """After the commit of a receipt: tell who counts what is under way."""
-        self._settled(settled)
-        self._centre.log.info(Event.RECEIPT_TAKEN, peer=sender, envelope=envelope, **states)
 
     async def _claim(self, request: _Request, keys: set[str]) -> dict[str, Idempotent]:
         """Make idempotency keys this request's alone until it is done; return what they already stand for.
@@ -352,16 +246,16 @@ class Outbox:
             return Admission(plan.recipients, intel=False)
         return self._centre.judge.admit(marks(message))
 
-    def _entry(self, submission: Submission, admission: Admission, plan: Plan, digest: bytes) -> _Entry:
+    def _entry(self, submission: Submission, admission: Admission, plan: Plan, digest: bytes) -> Entry:
         centre, message = self._centre, submission.message
         kept = centre.keeper.keep(message, centre.id, centre.now())
         if plan.refers:
             kept = replace(kept, refers=(*kept.refers, *plan.refers))
-        path = _path(centre.id, admission, message)
+        path = path_of(centre.id, admission, message)
         new = new_id(centre.id, plan.after)
-        return _Entry(submission.raw, submission.key, admission.recipients, path, new, self._deadline(message), digest, kept)
+        return Entry(submission.raw, submission.key, admission.recipients, path, new, self._deadline(message), digest, kept)
 
-    def _withdrawal(self, plan: Plan) -> _Entry:
+    def _withdrawal(self, plan: Plan) -> Entry:
         """Return the cancel for those whom an update leaves out; the store knows it as what it is, so the thread stays open."""
         submission = Submission(plan.withdrawal, messages.parse(plan.withdrawal))
         entry = self._entry(submission, Admission(plan.withdraw_from, intel=False), plan, b"")
@@ -416,16 +310,15 @@ class Outbox:
         return group
 
     async def _store(self, group: list[_Request]) -> list[NewEnvelope]:
-        batches = _batches([entry for request in group for entry in request.entries])
-        batches = self._sealable(batches, group)
+        cut = self._sealable(batches([entry for request in group for entry in request.entries]), group)
         sequences = dict(self._sequences)
-        envelopes = await self._centre.work(lambda: [self._seal(batch, sequences) for batch in batches])
+        envelopes = await self._centre.work(lambda: [self._seal(batch, sequences) for batch in cut])
         if not envelopes:
             return []
         leaves = [leaf for new in envelopes for leaf in self._leaves(new)]
         idempotent = [
             Idempotent(entry.key, entry.digest, entry.id, entry.recipients)
-            for batch in batches
+            for batch in cut
             for entry in batch.entries
             if entry.key is not None
         ]
@@ -444,7 +337,7 @@ class Outbox:
             self._centre.metrics.batch.observe(count)
         return envelopes
 
-    def _sealable(self, batches: list[_Batch], group: list[_Request]) -> list[_Batch]:
+    def _sealable(self, batches: list[Batch], group: list[_Request]) -> list[Batch]:
         """Return the batches that can be sealed; the messages of others fail in their requests."""
         sealable = []
         for batch in batches:
@@ -459,7 +352,7 @@ class Outbox:
                 sealable.append(batch)
         return sealable
 
-    def _seal(self, batch: _Batch, sequences: dict[tuple[str, str], int]) -> NewEnvelope:
+    def _seal(self, batch: Batch, sequences: dict[tuple[str, str], int]) -> NewEnvelope:
         centre, route = self._centre, batch.route
         lane = topology.lane(route.status, route.precedence)
         addressees = []
@@ -494,36 +387,6 @@ class Outbox:
             else:
                 continue
             yield audit.leaf(step, new.created_at, envelope=core.id, commitments=[commitment], code=code)
-
-
-def _batches(entries: Sequence[_Entry]) -> list[_Batch]:
-    """Cut entries into batches of one recipient list, lane and route, most urgent first, each in order of arrival."""
-    open_: dict[_Route, _Batch] = {}
-    batches: list[_Batch] = []
-    for entry in entries:
-        batch = open_.get(entry.path.route)
-        if batch is None or not batch.fits(entry):
-            batch = open_[entry.path.route] = _Batch(entry.path.route, [], {})
-            batches.append(batch)
-        batch.add(entry)
-    return sorted(batches, key=lambda batch: precedence_rank(batch.route.precedence))
-
-
-def _path(origin: str, admission: Admission, message: Message) -> _Path:
-    precedence = topology.urgency(message.kind, message.precedence)
-    return _path_of(origin, admission, message.status, precedence, message.regions, message.crime_types)
-
-
-@lru_cache(maxsize=4096)
-def _path_of(
-    origin: str, admission: Admission, status: str, precedence: str, regions: tuple[str, ...], crime_types: tuple[str, ...]
-) -> _Path:
-    recipients, intel = admission.recipients, admission.intel and len(crime_types) * len(regions) <= MAX_KEYS
-    if intel:
-        keys = topology.intel_keys(origin, status, precedence, regions, crime_types)
-    else:
-        keys = [topology.direct_key(origin, recipient, status, precedence) for recipient in recipients]
-    return _Path(_Route(recipients, status, precedence, intel), tuple(keys))
 
 
 def _check_alone(target: str, seen: set[str]) -> None:
