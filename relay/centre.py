@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from relay.audit import Audit
-from relay.clock import from_ms, now_ms
+from relay.clock import elapsed_ms, from_ms, now_ms
 from relay.directory import Directory, Key
 from relay.errors import Refused
 from relay.keeping import Keeper
@@ -59,6 +59,10 @@ class Centre:
     def now(self) -> int:
         """Return the time in milliseconds since the Unix epoch."""
         return now_ms()
+
+    def elapsed(self) -> int:
+        """Return milliseconds that only go on, for pauses."""
+        return elapsed_ms()
 
     def sealing_key(self, recipient: str) -> Key:
         """Return the key to seal to a recipient with; raise ``Refused`` when it has none that is valid now."""

@@ -1,7 +1,7 @@
 """Time, read in one place: UTC, milliseconds since the Unix epoch on the wire and in the store, RFC 3339 for people.
 
 Everything that judges time takes ``now`` as an argument, so policies are tested without sleeping; only the edges call
-:func:`now_ms`.
+:func:`now_ms`. Pauses are counted by :func:`elapsed_ms`: a clock that is set must neither shorten nor stretch them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ from datetime import UTC, datetime
 def now_ms() -> int:
     """Return the current time in milliseconds since the Unix epoch."""
     return time.time_ns() // 1_000_000
+
+
+def elapsed_ms() -> int:
+    """Return milliseconds that only ever go on, whatever somebody does to the clock; for pauses, and of no meaning by itself."""
+    return time.monotonic_ns() // 1_000_000
 
 
 def to_ms(moment: datetime) -> int:

@@ -323,7 +323,7 @@ class Inbox:
         """Ask for messages of an envelope in another form; for the same ones again and again with growing pauses."""
         first = core.recipient(self._centre.id).first
         missing = tuple(ranges(first + position for position in positions))
-        if self._asking.may_ask((core.origin, core.epoch, core.lane, missing, reason), self._centre.now()):
+        if self._asking.may_ask((core.origin, core.epoch, core.lane, missing, reason), self._centre.elapsed()):
             nack = Nack(epoch=core.epoch, lane=core.lane, missing=missing, reason=reason)
             self._control.post(core.origin, nack)
 

@@ -79,7 +79,8 @@ class Laggards:
     def next_attempt(self, lane: Lane) -> int | None:
         """Return when a lane is tried again, in milliseconds, or None when it waits for nothing but room."""
         lag = self._lags.get(lane)
-        return lag.due if lag is not None and lag.due > self._centre.now() else None
+        left = 0 if lag is None else lag.due - self._centre.elapsed()
+        return self._centre.now() + left if left > 0 else None
 
     def sent(self, lane: str, to: Iterable[str], size: int) -> None:
         """Count what was sent to peers; one whose window is full now is behind from here on."""
@@ -102,10 +103,10 @@ class Laggards:
     def refused(self, lane: Lane, code: str) -> None:
         """Note that the broker refused what was sent to a peer alone."""
         lag = self._lag(lane)
-        if lag.due > self._centre.now():  # others of the same moment were refused, too
+        if lag.due > self._centre.elapsed():  # others of the same moment were refused, too
             return
         lag.refusals += 1
-        lag.due = self._centre.now() + int((retry.decide(code, lag.refusals).after or 0) * 1000)
+        lag.due = self._centre.elapsed() + int((retry.decide(code, lag.refusals).after or 0) * 1000)
 
     def settled(self, settled: Sequence[Settled]) -> None:
         """Count what got its receipts."""
@@ -158,7 +159,7 @@ class Laggards:
         except StoreTrouble as trouble:
             self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
             return
-        now = self._centre.now()
+        now = self._centre.elapsed()
         ready = [lane for lane, lag in self._lags.items() if lag.due <= now and self._windows.has_room(lane)]
         ready.sort(key=lambda lane: topology.LANES.index(lane[1]))
         async with asyncio.TaskGroup() as group:

@@ -54,7 +54,10 @@ REASONS = ("split", "cannot-unwrap")
 
 @dataclass(slots=True)
 class _Asked(Attempt):
-    """How often a lane of a peer was marked since it last moved, when it is marked next; the mark not yet answered."""
+    """How often a lane of a peer was marked since it last moved, when it is marked next; the mark not yet answered.
+
+    All moments of this module are elapsed milliseconds: a clock that is set must not stop repair.
+    """
 
     due: int
     seen: tuple[int, int, int]
@@ -120,7 +123,7 @@ class Marks:
 
     def returned(self, peer: str | None = None) -> None:
         """Mark soon what is open towards a peer that returned from silence, or towards all: the broker itself was away."""
-        soon = self._centre.now() + self._first
+        soon = self._centre.elapsed() + self._first
         for (recipient, _), asked in self._asked.items():
             if peer in (None, recipient):
                 asked.attempt_number, asked.due = 1, min(asked.due, soon)
@@ -129,7 +132,7 @@ class Marks:
         """Line up envelopes that a peer held and lost with its store, as many as it may be sent now; its echo brings the rest."""
         self._add(peer, [_Wanted(n, None, EVERYTHING) for n in numbers])
 
-    def take_mark(self, connection: Connection, sender: str, opened: Opened, now: int) -> Callable[[], None] | None:
+    def take_mark(self, connection: Connection, sender: str, opened: Opened, _now: int) -> Callable[[], None] | None:
         """Answer a peer's mark: the receipts that it lacks now, what is missing here after a while."""
         mark = receipts.read(Mark, _content(opened))
         core = opened.envelope.core
@@ -141,7 +144,7 @@ class Marks:
         number = core.to[0].first
         said = incoming.receipts(connection, sender, mark.epoch, mark.lane, mark.open, MAX_RECEIPTS, number)
         missing = receipts.missing(held, mark.highest)
-        return partial(self._answer, sender, mark, number, said, bool(missing), now)
+        return partial(self._answer, sender, mark, number, said, bool(missing))
 
     def take_nack(self, connection: Connection, sender: str, opened: Opened, now: int) -> Callable[[], None] | None:
         """Line up again what a peer says it never got."""
@@ -149,7 +152,7 @@ class Marks:
         core = opened.envelope.core
         if not incoming.is_news(connection, sender, core.epoch, "nack", core.to[0].first):
             return None
-        wanted = self._wanted(connection, sender, nack, now)
+        wanted = self._wanted(connection, sender, nack, self._centre.elapsed())
         leaf = self._centre.audit.leaf(AuditStep.RETRIED, now, peer=sender, code=nack.reason)
         self._centre.audit.append(connection, [leaf] if wanted else [])
         return partial(self._line_up, sender, nack, wanted)
@@ -166,20 +169,21 @@ class Marks:
         return self._allowances.setdefault(peer, Allowance(NACKS_A_SECOND, NACKS_AT_ONCE, NACKS_AT_ONCE, now))
 
     async def _mark_open(self) -> None:
-        now = self._centre.now()
         lanes = await self._centre.store.read(lambda connection: outgoing.open_lanes(connection, MAX_RANGES))
         for lane in lanes:
-            if self._is_due(lane, now):
+            if self._is_due(lane):
                 await self._mark(lane)
         current = {(lane.recipient, lane.lane) for lane in lanes}
         self._asked = {key: asked for key, asked in self._asked.items() if key in current}
 
-    def _is_due(self, lane: OpenLane, now: int) -> bool:
+    def _is_due(self, lane: OpenLane) -> bool:
         """Return whether a lane is to be marked now; anything new in it starts the pauses anew."""
+        now = self._centre.elapsed()
         key, seen = (lane.recipient, lane.lane), (lane.highest, lane.open, lane.unaccepted)
         asked = self._asked.get(key)
         if asked is None:
-            asked = self._asked[key] = _Asked(1, max(lane.oldest + self._first, now), seen)
+            age = max(self._centre.now() - lane.oldest, 0)
+            asked = self._asked[key] = _Asked(1, now + max(self._first - age, 0), seen)
         elif asked.seen != seen:
             if not (asked.unanswered and lane.silent):
                 asked.attempt_number, asked.due = 1, min(asked.due, now + self._first)
@@ -195,9 +199,9 @@ class Marks:
             self._centre.metrics.publish_failures.labels(trouble.code).inc()
         pause = max(self._wait(asked), self._first / 1000)
         asked.attempt_number += 1
-        asked.due = self._centre.now() + int(pause * 1000)
+        asked.due = self._centre.elapsed() + int(pause * 1000)
 
-    def _answer(self, sender: str, mark: Mark, number: int, said: list[bytes], gap: bool, now: int) -> None:
+    def _answer(self, sender: str, mark: Mark, number: int, said: list[bytes], gap: bool) -> None:
         for raw in said:
             self._control.post(sender, raw)
         points.reach(Point.MARK_ANSWERED)
@@ -207,11 +211,11 @@ class Marks:
             self._control.post(sender, Nack(epoch=mark.epoch, lane=mark.lane, missing=(), mark=number))
             return
         known = self._gaps.get(key)
-        due = known.due if known else now + int(self._centre.settings.repair.gap * 1000)
+        due = known.due if known else self._centre.elapsed() + int(self._centre.settings.repair.gap * 1000)
         self._gaps[key] = _Gap(due, mark.highest, number)
 
     async def _ask_for_gaps(self) -> None:
-        now = self._centre.now()
+        now = self._centre.elapsed()
         for key in [key for key, gap in self._gaps.items() if gap.due <= now]:
             gap = self._gaps.pop(key)
             sender, epoch, lane = key
@@ -230,7 +234,7 @@ class Marks:
         self._add(sender, wanted)
 
     def _add(self, peer: str, wanted: Sequence[_Wanted]) -> None:
-        lined_up, now = self._resend.setdefault(peer, {}), self._centre.now()
+        lined_up, now = self._resend.setdefault(peer, {}), self._centre.elapsed()
         for one in wanted:
             known = self._resent.get((peer, one.n, one.reason))
             if len(lined_up) < LINED_UP and (known is None or known.due <= now):
@@ -251,13 +255,13 @@ class Marks:
             self._note_resent(peer, wanted)
             await self._send(peer, wanted)
             await asyncio.sleep(RESEND_PAUSE_SECONDS)
-        horizon = self._centre.now() - RESEND_LONGEST_MS
+        horizon = self._centre.elapsed() - RESEND_LONGEST_MS
         self._resent = {key: resent for key, resent in self._resent.items() if resent.due > horizon}
 
     def _note_resent(self, peer: str, wanted: _Wanted) -> None:
         resent = self._resent.setdefault((peer, wanted.n, wanted.reason), _Resent(0, 0))
         resent.times += 1
-        resent.due = self._centre.now() + min(RESEND_AGAIN_MS * 2 ** min(resent.times - 1, 10), RESEND_LONGEST_MS)
+        resent.due = self._centre.elapsed() + min(RESEND_AGAIN_MS * 2 ** min(resent.times - 1, 10), RESEND_LONGEST_MS)
 
     async def _send(self, peer: str, wanted: _Wanted) -> None:
         again = await self._centre.store.read(partial(behind.load, recipient=peer, n=wanted.n))

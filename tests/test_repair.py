@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from relay.centre import Centre
 from relay.envelope import new_id
 from relay.rabbit import PrivateBroker
 from relay.store import Connection, incoming
@@ -150,3 +151,19 @@ async def test_a_graceful_stop_ends_in_time(live: Live) -> None:
         given = {one.id for one in await live.take(B, wait=15)}
         assert given
         taken |= given
+
+
+async def test_a_clock_that_is_set_does_not_stop_repair(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a clock was an hour ahead for a while, what is lost is still noticed within seconds."""
+    await live.stop(B)
+    stored = await live.submit(A, message(case_number="CLOCK", to=[B]))
+    await live.reaches(A, stored.id, B, "sent")
+    ahead = {A: 3_600_000}
+    right = Centre.now
+    monkeypatch.setattr(Centre, "now", lambda centre: right(centre) + ahead.get(centre.id, 0))
+    await asyncio.sleep(2)  # marks go out by the wrong clock, to a peer that is away
+    ahead[A] = 0
+    await live.purge(B, LANE)
+    await live.start(B)
+    await live.reaches(A, stored.id, B, "accepted", 25)
+    await live.take(B)
