@@ -85,7 +85,8 @@ class Broker:
             if await link.is_blocked():
                 raise troubles.blocked() from error
             trouble = troubles.unconfirmed(self._plan.confirm_seconds)
-            link.lose(trouble)
+            if self._plan.ping_limit_seconds >= self._plan.confirm_seconds:
+                link.lose(trouble)  # else the ping has shown meanwhile that the link is well: it is a queue that does not answer
             raise trouble from error
         except FAILURES as error:
             link.lose(troubles.of_loss(error, self._plan.url))
