@@ -17,6 +17,7 @@ import pytest
 
 from relay import topology
 from relay.broker.bounded import best_effort, within
+from relay.demo.proxy import Line, Link
 from relay.network import Network
 from relay.node import open_node
 from relay.rabbit import PrivateBroker
@@ -29,7 +30,6 @@ from tests.chaos.clients import System
 from tests.chaos.journal import Journal, digest, spell
 from tests.chaos.mutants import MUTANTS
 from tests.chaos.nodes import NodeProcess
-from tests.chaos.proxy import Line, Link
 from tests.chaos.stage import states
 from tests.chaos.traffic import Said
 from tests.live import eventually, message, private_network

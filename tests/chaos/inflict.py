@@ -16,8 +16,8 @@ from urllib.parse import quote
 import httpx2
 
 from relay import topology
+from relay.demo.proxy import Line
 from tests.chaos.faults import BROKER, BROKER_KINDS, Fault
-from tests.chaos.proxy import Line
 from tests.chaos.stage import Stage
 
 Heal = Callable[[], Awaitable[None]]

@@ -18,12 +18,12 @@ from typing import Any
 
 import httpx2
 
+from relay.demo.proxy import HOST, Line, Link
 from relay.network import Network, write_network
 from relay.rabbit import PrivateBroker
 from tests.chaos.clients import System
 from tests.chaos.journal import Journal
 from tests.chaos.nodes import NodeProcess, faketime, node_command
-from tests.chaos.proxy import HOST, Line, Link
 
 CENTRES = ("BRU", "LYO", "SIN", "BUE")
 LINES = {"SIN": Line(round_trip=0.250), "BUE": Line(bits=1_000_000, reset_every=30.0)}

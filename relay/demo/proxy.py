@@ -3,7 +3,9 @@
 All connections of a link share its bandwidth, in each direction on its own, and each byte arrives half a round trip late. What
 happens to a link happens to the connections it has at that moment: a *cut* resets them and refuses new ones until it is mended; a
 *half-open* connection takes bytes and passes nothing on, not even its end, in either direction and for good, while new
-connections work; a *reset* ends them once.
+connections work; a *reset* ends them once. The demonstration and the campaigns of faults put their nodes behind it.
+
+No error leaves it but ``OSError`` of :meth:`Link.start`: a connection that breaks, or a broker that is away, ends that connection.
 """
 
 from __future__ import annotations
@@ -50,11 +52,15 @@ class _Wire:
 
 
 class Link:
-    """The link of one node; listens on ``port`` once started."""
+    """The link of one node to ``target``, a port of loopback; listens on ``port`` once started.
+
+    ``line`` may be replaced while it runs, but how often it resets by itself is settled at the start; the same ``seed`` draws the
+    same times. ``resets`` counts those that ended connections.
+    """
 
     def __init__(self, target: int, line: Line, seed: str) -> None:
         self.line = line
-        self.port = 0
+        self.port = self.resets = 0
         self._target = target
         self._dice = random.Random(seed)  # noqa: S311 - when a link breaks is no secret
         self._wires: set[_Wire] = set()
@@ -109,8 +115,11 @@ class Link:
         task.add_done_callback(self._tasks.discard)
 
     async def _reset_now_and_then(self) -> None:
-        while self.line.reset_every is not None:
-            await asyncio.sleep(self._dice.expovariate(1 / self.line.reset_every))
+        if (every := self.line.reset_every) is None:
+            return
+        while True:
+            await asyncio.sleep(self._dice.expovariate(1 / every))
+            self.resets += bool(self._wires)
             self.reset()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
