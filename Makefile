@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 MESSAGES ?= 2000
 FAULTS ?= 30
 SEED ?= 1
+DEBIAN13 ?= build/debian13
 
-.PHONY: help setup packages test-packages demo test lint types imports check bench fuzz chaos docs lock clean
+.PHONY: help setup packages test-packages demo test lint types imports check bench fuzz chaos rabbitmq4 docs lock clean
 
 help: ## Show what can be made.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
 
 packages:
 	@PYTHON=$(PYTHON) sh deploy/packages.sh
@@ -53,6 +54,12 @@ fuzz: setup ## Try to break whatever reads bytes from outside, with a million ba
 
 chaos: setup test-packages ## Draw faults from SEED against four nodes and count what is lost (long); WRITE=--write keeps the figures.
 	$(BIN)/python -m tests.chaos --messages $(if $(filter file,$(origin MESSAGES)),20000,$(MESSAGES)) --faults $(FAULTS) --seed $(SEED) $(WRITE)
+
+rabbitmq4: setup test-packages ## Run what concerns the broker against RabbitMQ 4, from a Debian 13 in the folder DEBIAN13 (as root).
+	sh deploy/debian13.sh $(DEBIAN13)
+	RELAY_RABBITMQ=$(abspath $(DEBIAN13))/relay $(BIN)/python -m pytest tests/test_rights.py tests/test_topology.py \
+	  tests/test_rabbit.py tests/test_paths.py tests/test_repair.py tests/test_recall.py
+	RELAY_RABBITMQ=$(abspath $(DEBIAN13))/relay $(BIN)/python -m tests.chaos --short --messages 400 --faults 13 --seed 2016
 
 docs: setup ## Write the reference pages, schemas and examples that are generated from the code.
 	$(BIN)/python -m docs.generate

@@ -106,7 +106,8 @@ def test_what_is_not_the_relays_stays(manage: Management, network: Network) -> N
 def test_a_queue_with_messages_is_not_removed_unasked(manage: Management, network: Network) -> None:
     """A member leaves while its queue still holds a message: refused, nothing changed; told to discard, it goes."""
     directory = network.directory
-    without = Directory(**{**dict(directory), "members": tuple(m for m in directory.members if m.id != "SIN")})
+    left = tuple(member for member in directory.members if member.id != "SIN")
+    without = Directory(**{**{name: getattr(directory, name) for name in Directory.model_fields}, "members": left})
     body = {"properties": {}, "routing_key": "BRU.to.SIN.control", "payload": "x", "payload_encoding": "string"}
     assert manage._call("POST", "/api/exchanges/%2F/relay.out.BRU/publish", body).json()["routed"]
     plan = manage.plan(topology.topology(without))
@@ -169,12 +170,23 @@ def test_a_second_start_in_vain_names_the_log(broker: PrivateBroker, tmp_path: P
 
 def test_a_machine_without_rabbitmq_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The error has its own code, so that the demo can name the package to install."""
+    monkeypatch.delenv("RELAY_RABBITMQ", raising=False)
     monkeypatch.setattr("relay.rabbit.private._PACKAGED", tmp_path / "nothing")
     monkeypatch.setattr("relay.rabbit.private._SYSTEM_PATH", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Misconfigured) as caught:
         _server_script()
     assert caught.value.code == "rabbitmq-missing"
+
+
+def test_another_rabbitmq_is_named_by_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its script is started by the name that the folder gives it, its epmd is found first, and its absence is said."""
+    monkeypatch.setenv("RELAY_RABBITMQ", str(tmp_path))
+    with pytest.raises(Misconfigured, match="rabbitmq-server"):
+        _server_script()
+    (tmp_path / "rabbitmq-server").symlink_to("/bin/true")
+    assert _server_script() == tmp_path / "rabbitmq-server"
+    assert PrivateBroker(tmp_path / "r")._environment()["PATH"].startswith(f"{tmp_path}:")
 
 
 def test_killed_it_restarts_with_its_data_and_wiped_without(empty: PrivateBroker, network: Network) -> None:

@@ -10,6 +10,9 @@ would), and the death of this process by any cause: a watchdog holds a pipe from
 closes. Every process of the broker carries a mark in its environment, by which stragglers of Erlang, which change
 session, are found and ended.
 
+``$RELAY_RABBITMQ`` names a folder with the programs of another RabbitMQ (``rabbitmq-server``, ``rabbitmqctl``, ``epmd``),
+which is then used instead of the machine's own.
+
 Errors raised: ``Misconfigured`` with the code ``rabbitmq-missing``; ``BrokerTrouble`` with ``broker-not-started``.
 """
 
@@ -40,6 +43,7 @@ from relay.topology import Topology
 
 HOST = "127.0.0.1"
 _PACKAGED = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+_ELSEWHERE = "RELAY_RABBITMQ"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _AMQP_GREETING = b"AMQP\x00\x00\x09\x01"
 _MARK = "RELAY_PRIVATE_BROKER"
@@ -215,7 +219,7 @@ class PrivateBroker:
         folder = self.folder
         return {
             _MARK: self._mark,
-            "PATH": os.environ.get("PATH", "") + ":" + _SYSTEM_PATH,
+            "PATH": ":".join(filter(None, (os.environ.get(_ELSEWHERE), os.environ.get("PATH"), _SYSTEM_PATH))),
             "HOME": str(folder),
             "LANG": "C.UTF-8",
             "ERL_EPMD_PORT": str(epmd),
@@ -298,7 +302,12 @@ def _popen(command: list[str], environment: dict[str, str], out: BinaryIO, folde
 
 
 def _server_script() -> Path:
-    """Return RabbitMQ's own server script: the package's, else the one in the path when that is no wrapper."""
+    """Return RabbitMQ's own server script: of ``$RELAY_RABBITMQ``, else the package's, else the path's when no wrapper."""
+    if elsewhere := os.environ.get(_ELSEWHERE):
+        script = Path(elsewhere).absolute() / _PACKAGED.name  # unresolved: it may be a link that works by its name
+        if not script.exists():
+            raise Misconfigured("rabbitmq-missing", f"${_ELSEWHERE} is set, but there is no {script}.")
+        return script
     if _PACKAGED.exists():
         return _PACKAGED.resolve()
     found = shutil.which("rabbitmq-server", path=os.environ.get("PATH", "") + ":" + _SYSTEM_PATH)

@@ -17,12 +17,12 @@ import httpx2
 
 from relay import topology
 from relay.demo.proxy import Line
+from relay.rabbit.private import _server_script
 from tests.chaos.faults import BROKER, BROKER_KINDS, Fault
 from tests.chaos.stage import Stage
 
 Heal = Callable[[], Awaitable[None]]
 
-RABBITMQCTL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
 MEMORY, DISK = "0.4", "50MB"  # what RabbitMQ has by default
 _LEADERS = """
     Led = fun(Server) -> try ra:members(Server, 8000) of {ok, _, _} -> true; _ -> false catch _:_ -> false end end,
@@ -218,7 +218,7 @@ async def _nothing() -> None:
 
 
 async def _control(stage: Stage, *words: str) -> str:
-    return await _run(RABBITMQCTL, *words, environment=stage.broker._environment())
+    return await _run(str(_server_script().with_name("rabbitmqctl")), *words, environment=stage.broker._environment())
 
 
 async def _run(*command: str, environment: dict[str, str] | None = None) -> str:
