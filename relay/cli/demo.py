@@ -15,10 +15,18 @@ def demo(
     serve: Annotated[
         bool, typer.Option("--serve", help="Tell the story, leave the network up, print where each API listens.")
     ] = False,
+    wan: Annotated[
+        bool,
+        typer.Option(
+            "--wan",
+            help="Put SIN behind a 250 ms round trip and BUE behind 1 Mbit/s with resets, submit 25 messages a second,"
+            " and show p50 and p99 of the seconds per link.",
+        ),
+    ] = False,
 ) -> None:
     """Run a network of six centres over a private RabbitMQ, tell a story in every kind, reconcile what each system took."""
     from relay.demo import Options, run  # noqa: PLC0415 - it loads the whole network
 
-    status = run(Options(messages=messages, json=json, serve=serve))
+    status = run(Options(messages=messages, json=json, serve=serve, wan=wan))
     if status:
         raise Ended(status)

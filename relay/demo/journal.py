@@ -3,6 +3,9 @@
 A message is known by the SHA-256 of its bytes, as its system wrote them, and by who said it: no node gives either, and a message
 that was changed on its way is another. Systems of the demonstration write every message as :func:`spell` does, so that whoever
 took one finds its digest again.
+
+``at`` is when the node answered, in seconds of this machine's monotonic clock: one process runs all systems, so that times of
+different journals of a run can be compared, and a clock that is set moves none of them.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ class Submitted:
     recipients: tuple[str, ...]
     updates: str = ""
     withdrawn_from: tuple[str, ...] = ()
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Took:
     origin: str
     marks: dict[str, Any]
     cancels: str = ""
+    at: float = 0.0
 
 
 class Journal:

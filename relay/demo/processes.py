@@ -13,12 +13,15 @@ STOP_SECONDS = 10
 
 
 class NodeProcess:
-    """A node as a process of its own; its log goes to a file, and its ``bond`` ends it should the demonstration be killed."""
+    """A node as a process of its own; its log goes to a file.
 
-    def __init__(self, settings: Path, log: Path, bond: Mapping[str, str]) -> None:
+    ``environment`` is added to ours, and holds what ends the node should the demonstration be killed.
+    """
+
+    def __init__(self, settings: Path, log: Path, environment: Mapping[str, str]) -> None:
         self._command = [sys.executable, "-m", "relay", "node", "run", "--config", str(settings)]
         self._log = log
-        self._environment = {**os.environ, **bond, "RELAY_LOG__FORMAT": "json", "RELAY_BROKER__RECONNECT_SECONDS": "2"}
+        self._environment = {**os.environ, **environment, "RELAY_LOG__FORMAT": "json", "RELAY_BROKER__RECONNECT_SECONDS": "2"}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -5,7 +5,7 @@ happens to a link happens to the connections it has at that moment: a *cut* rese
 *half-open* connection takes bytes and passes nothing on, not even its end, in either direction and for good, while new
 connections work; a *reset* ends them once. The demonstration and the campaigns of faults put their nodes behind it.
 
-No error leaves it but ``OSError`` of :meth:`Link.start`: a connection that breaks, or a broker that is away, ends that connection.
+Errors raised: ``OSError`` by :meth:`Link.start`. A connection that breaks, or a broker that is away, ends that connection alone.
 """
 
 from __future__ import annotations

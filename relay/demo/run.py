@@ -15,11 +15,13 @@ from typing import Any
 
 from rich.console import Console
 
-from relay.demo import story, traffic
+from relay.demo import story, traffic, wan
+from relay.demo.delays import Delay, delays
 from relay.demo.journal import Journal
 from relay.demo.processes import NodeProcess
+from relay.demo.proxy import Link
 from relay.demo.reconcile import Reconciliation, reconcile
-from relay.demo.show import Row, Show, verdict
+from relay.demo.show import Row, Show, links, verdict
 from relay.demo.story import Played
 from relay.demo.system import DemoFailed, System
 from relay.errors import RelayError
@@ -37,11 +39,12 @@ SEED = 2016
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the demonstration is asked for."""
+    """What the demonstration is asked for; ``wan`` puts two centres behind wide-area links and measures every link."""
 
     messages: int = 2000
     json: bool = False
     serve: bool = False
+    wan: bool = False
     seed: int = SEED
 
 
@@ -54,6 +57,7 @@ class _Stage:
     started: float
     nodes: dict[str, NodeProcess] = field(default_factory=dict)
     systems: dict[str, System] = field(default_factory=dict)
+    links: dict[str, Link] = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)
     played: Played | None = None
 
@@ -90,7 +94,7 @@ def run(options: Options) -> int:
         stage = _Stage(network, show, started)
         broker = _broker(network)
         try:
-            outcome = asyncio.run(_play(stage, options, Path(folder), broker))
+            outcome = asyncio.run(_linked(stage, options, Path(folder), broker))
         except (DemoFailed, RelayError) as failed:
             show.fail(f"The demonstration failed: {failed}")
             return 1
@@ -115,6 +119,19 @@ def _broker(network: Network) -> PrivateBroker:
     )
 
 
+async def _linked(stage: _Stage, options: Options, folder: Path, broker: PrivateBroker) -> Reconciliation | None:
+    """Play with the wide-area links open, if there are any."""
+    lines = wan.LINES if options.wan else {}
+    if lines:
+        stage.show.say(f"Wide-area links: {wan.told(lines)}; {wan.MESSAGES_A_SECOND} messages a second.")
+    async with wan.links(stage.network, lines, options.seed) as stage.links:
+        try:
+            return await _play(stage, options, folder, broker)
+        finally:
+            if lines:
+                await asyncio.to_thread(_stop, stage.nodes.values())  # while they can still say goodbye to the broker
+
+
 async def _play(stage: _Stage, options: Options, folder: Path, broker: PrivateBroker) -> Reconciliation | None:
     journals = {centre: folder / f"{centre}.jsonl" for centre in stage.network.directory.active}
     booting = asyncio.create_task(asyncio.to_thread(broker.start))
@@ -133,7 +150,7 @@ async def _play(stage: _Stage, options: Options, folder: Path, broker: PrivateBr
             await system.close()
     directory = json.loads((stage.network.folder / "directory.json").read_bytes())
     outcome = reconcile(journals, directory)
-    _tell(stage, options, outcome)
+    _tell(stage, options, outcome, delays(journals) if options.wan else None)
     return outcome
 
 
@@ -142,7 +159,8 @@ def _start(stage: _Stage, journals: dict[str, Path], folder: Path, bond: Mapping
     network = stage.network
     for member in network.directory.active.values():
         centre = member.id
-        stage.nodes[centre] = NodeProcess(network.node_file(centre), folder / f"{centre}.log", bond)
+        way = wan.environment(network, centre, stage.links[centre]) if centre in stage.links else {}
+        stage.nodes[centre] = NodeProcess(network.node_file(centre), folder / f"{centre}.log", {**bond, **way})
         stage.nodes[centre].start()
         token = network.token(centre, "system")
         stage.systems[centre] = System(centre, network.listen(centre), token, Journal(journals[centre]))
@@ -169,7 +187,8 @@ async def _work(stage: _Stage, options: Options) -> None:
     """Let every system submit its share and take what comes, killing one centre on the way."""
     shares = _shares(stage, options)
     takers = [asyncio.create_task(system.take()) for system in stage.systems.values()]
-    submitters = [asyncio.create_task(stage.systems[centre].submit(told)) for centre, told in shares.items()]
+    seconds = options.messages / wan.MESSAGES_A_SECOND if options.wan else 0.0
+    submitters = [asyncio.create_task(stage.systems[centre].submit(told, seconds)) for centre, told in shares.items()]
     try:
         await _until(stage, takers + submitters, lambda: _submitted(stage) >= KILL_AT * options.messages)
         await _kill_and_revive(stage)
@@ -262,10 +281,14 @@ async def _serve(stage: _Stage) -> None:
             await asyncio.sleep(1)
 
 
-def _tell(stage: _Stage, options: Options, outcome: Reconciliation) -> None:
+def _tell(stage: _Stage, options: Options, outcome: Reconciliation, measured: Mapping[tuple[str, str], Delay] | None) -> None:
     stage.show.end()
     if not options.json:
-        Console().print(verdict(outcome, stage.played, stage.seconds, stage.first))
+        console = Console()
+        console.print(verdict(outcome, stage.played, stage.seconds, stage.first))
+        if measured is not None:
+            broken = {centre: link.resets for centre, link in stage.links.items() if link.line.reset_every}
+            console.print(links(measured, VICTIM, broken))
         return
     figures = {
         "submitted": outcome.submitted,
@@ -279,7 +302,13 @@ def _tell(stage: _Stage, options: Options, outcome: Reconciliation) -> None:
         "killed": VICTIM,
         "story": asdict(stage.played) if stage.played else None,
     }
+    if measured is not None:
+        figures["links"] = {f"{origin}->{recipient}": _figures(one) for (origin, recipient), one in measured.items()}
     print(json.dumps(figures))
+
+
+def _figures(delay: Delay) -> dict[str, Any]:
+    return {"p50": round(delay.p50, 3), "p99": round(delay.p99, 3), "messages": delay.messages}
 
 
 def _stop(nodes: Iterable[NodeProcess]) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from relay.demo.delays import Delay
 from relay.demo.reconcile import Reconciliation
 from relay.demo.story import Played
 from relay.demo.system import Tally
@@ -103,4 +104,16 @@ def verdict(outcome: Reconciliation, played: Played | None, seconds: float, firs
         table.add_row("recall in the story, confirmed by nodes", f"{played.recalled.confirmed} of {played.recalled.of}")
     table.add_row("first message delivered after", "never" if first is None else f"{first:.1f} s")
     table.add_row("seconds in all", f"{seconds:.1f}")
+    return table
+
+
+def links(measured: Mapping[tuple[str, str], Delay], killed: str, resets: Mapping[str, int]) -> Table:
+    """Return how long messages took on each link as a table; below it, what happened to which centre's own."""
+    happened = [f"{killed}: killed", *(f"{centre}: {count} times reset" for centre, count in resets.items())]
+    table = Table(caption="; ".join(happened), caption_justify="left")
+    table.add_column("seconds from the submit's answer to the take", no_wrap=True)
+    for column in ("messages", "p50", "p99"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for (origin, recipient), one in measured.items():
+        table.add_row(f"{origin} -> {recipient}", f"{one.messages:,}", f"{one.p50:.2f}", f"{one.p99:.2f}")
     return table

@@ -22,6 +22,7 @@ from relay.demo.journal import Journal, Submitted, Took, digest, spell
 from relay.demo.traffic import Told
 
 BATCH = 100
+PACED_BATCH = 5
 TAKE = 500
 WAIT_SECONDS = 5
 PAUSE_SECONDS = 0.2
@@ -71,21 +72,24 @@ class System:
         except httpx2.TransportError:
             return False
 
-    async def submit(self, told: Sequence[Told]) -> None:
-        """Submit everything: urgent messages one by one, the rest in batches."""
-        for start in range(0, len(told), BATCH):
-            part = told[start : start + BATCH]
+    async def submit(self, told: Sequence[Told], seconds: float = 0.0) -> None:
+        """Submit everything: urgent messages one by one, the rest in batches, small ones when spread evenly over ``seconds``."""
+        size, began = PACED_BATCH if seconds else BATCH, time.monotonic()
+        for start in range(0, len(told), size):
+            await asyncio.sleep(max(began + seconds * start / len(told) - time.monotonic(), 0))
+            part = told[start : start + size]
             for one in (one for one in part if one.urgent):
                 await self.tell(one)
             if rest := [one for one in part if not one.urgent]:
                 answer = await self._post("/v1/messages/batch", b"\n".join(one.raw for one in rest), rest[0].case)
+                at = time.monotonic()
                 for one, line in zip(rest, answer.text.splitlines(), strict=True):
-                    self._promise(one, json.loads(line))
+                    self._promise(one, json.loads(line), at)
 
     async def tell(self, told: Told) -> dict[str, Any]:
         """Submit one message; return the node's answer."""
         answer: dict[str, Any] = (await self._post("/v1/messages", told.raw, told.case)).json()
-        self._promise(told, answer)
+        self._promise(told, answer, time.monotonic())
         return answer
 
     async def state(self, message_id: str) -> dict[str, Any]:
@@ -104,12 +108,13 @@ class System:
         ids = [one["id"] for one in handed]
         restricted = [one["id"] for one in handed if one["handling"] == "H3"]
         await self._request("POST", "/v1/inbox/ack", json={"ids": ids, "confirmed": restricted})
-        self._journal.write(*(_took(one) for one in handed))
+        at = time.monotonic()
+        self._journal.write(*(_took(one, at) for one in handed))
         self.tally.taken += len(handed)
         self.tally.ids.update(ids)
         self.tally.recalled.update(reference["id"] for one in handed if (reference := _cancelled(one["message"])))
         if self.tally.first_taken is None:
-            self.tally.first_taken = time.monotonic()
+            self.tally.first_taken = at
 
     async def _post(self, path: str, content: bytes, key: str) -> httpx2.Response:
         return await self._request("POST", path, content=content, headers={"Idempotency-Key": key})
@@ -128,22 +133,22 @@ class System:
                 raise DemoFailed(f"{self.centre} answered {answer.status_code} to {method} {path}: {answer.text}")
             await asyncio.sleep(PAUSE_SECONDS)
 
-    def _promise(self, told: Told, answer: dict[str, Any]) -> None:
+    def _promise(self, told: Told, answer: dict[str, Any], at: float) -> None:
         if "id" not in answer:
             raise DemoFailed(f"{self.centre} refused {told.case}: {answer}")
         recipients, withdrawn_from = tuple(answer["recipients"]), tuple(answer.get("withdrawn_from", ()))
-        self._journal.write(Submitted(digest(told.raw), recipients, told.updates, withdrawn_from))
+        self._journal.write(Submitted(digest(told.raw), recipients, told.updates, withdrawn_from, at))
         self.tally.submitted += 1
         self.tally.promised += len(recipients) + len(withdrawn_from)
         self.tally.promised_to.update(recipients + withdrawn_from)
 
 
-def _took(handed: dict[str, Any]) -> Took:
+def _took(handed: dict[str, Any], at: float) -> Took:
     message = handed["message"]
     kind = message["message"]["kind"] if message["kind"] == "update" else message["kind"]
     marks = {"kind": kind, **{mark: message[mark] for mark in MARKS}}
     cancelled = _cancelled(message)
-    return Took(digest(spell(message)), handed["origin"], marks, cancelled["digest"] if cancelled else "")
+    return Took(digest(spell(message)), handed["origin"], marks, cancelled["digest"] if cancelled else "", at)
 
 
 def _cancelled(message: Mapping[str, Any]) -> dict[str, str] | None:
