@@ -663,7 +663,7 @@ SETTINGS = {
     "DEADLINES__GRACE": "0.1",
     "RETENTION__EVERY_SECONDS": "86400",
 }
-AT_ONCE = 5  # most of the time is waiting
+AT_ONCE = 7  # most of the time is waiting
 
 
 @pytest.fixture(scope="module")

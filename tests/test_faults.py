@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import pkgutil
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
@@ -20,7 +19,6 @@ from relay.errors import Busy, StoreTrouble
 from relay.node import Node
 from relay.outbox import Submission
 from relay.rabbit import Management, PrivateBroker
-from relay.store import Connection
 from tests.live import LANE, Live, eventually, message, private_network
 
 A, B, C = CENTRES = ("FLTA", "FLTB", "FLTC")
@@ -222,58 +220,6 @@ async def test_deliveries_of_a_lost_connection_do_not_pile_up(live: Live, monkey
         given = {one.id for one in await live.take(B, wait=15)}
         assert given
         taken |= given
-
-
-@pytest.mark.parametrize(
-    ("centre", "module", "name"),
-    [
-        (A, "relay.broker:Broker", "publish"),  # committed, not published
-        (A, "relay.store.outgoing", "mark_sent"),  # published, its confirm not noted
-        (A, "relay.store.said", "apply"),  # a receipt arrived and is not committed
-        (B, "relay.store.incoming", "take"),  # delivered, not committed
-        (B, "relay.broker:Broker", "ack"),  # committed, not acknowledged to the broker
-        (B, "relay.control:Control", "post"),  # a receipt committed, not posted
-        (B, "relay.store.handing", "acknowledge"),  # the system's word not committed
-    ],
-)
-async def test_a_node_that_ends_between_two_steps_keeps_its_promise(live: Live, centre: str, module: str, name: str) -> None:
-    """Wherever a node ends, what was promised is handed over, never after its acknowledgement, and seen as delivered."""
-    victim, reached, loop = live[centre], asyncio.Event(), asyncio.get_running_loop()
-    owner = pkgutil.resolve_name(module)
-    real = getattr(owner, name)
-
-    def in_store(connection: Connection, *given: Any) -> Any:
-        if f"/{centre}/" not in str(connection.engine.url.database) or live.nodes.get(centre) is not victim:
-            return real(connection, *given)
-        loop.call_soon_threadsafe(reached.set)
-        raise StoreTrouble("store-unavailable", "The node ends here.")
-
-    async def hangs(self: object, *given: Any) -> Any:
-        if self is not victim.broker:
-            return await real(self, *given)
-        reached.set()
-        return await asyncio.Event().wait()
-
-    def says_nothing(self: object, *given: Any) -> Any:
-        return reached.set() if self is victim.control else real(self, *given)
-
-    fault: Any = {"publish": hangs, "ack": hangs, "post": says_nothing}.get(name, in_store)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owner, name, fault)
-        stored = await live.submit(A, message(case_number=f"END-{name}", to=[B]))
-        if name == "acknowledge":
-            with contextlib.suppress(StoreTrouble):
-                await live.take(B, wait=15)
-        await asyncio.wait_for(reached.wait(), 10)
-        await live.abort(centre)
-    await live.start(centre)
-    handed: set[str] = set()
-    while stored.id not in handed:
-        given = {one.id for one in await live.take(B, wait=20)}
-        assert given, "what was promised did not arrive"
-        handed |= given
-    await live.reaches(A, stored.id, B, "delivered")
-    assert stored.id not in {one.id for one in await live.take(B, wait=0.5)}
 
 
 async def test_a_slow_store_bounds_what_waits_in_memory(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
