@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from relay.demo.proxy import HOST, Line, Link
 from relay.network import Network
 
-LINES = {"SIN": Line(round_trip=0.250), "BUE": Line(bits=1_000_000, reset_every=10.0)}
+LINES = {"SIN": Line(round_trip=0.250), "BUE": Line(bits=1_000_000, reset_every=20.0)}
 MESSAGES_A_SECOND = 25
 
 
