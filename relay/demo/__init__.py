@@ -4,6 +4,8 @@ A private RabbitMQ, one process per node, and one client per centre that stands 
 acknowledges over the node's HTTP API and writes a journal of what it did. After the bulk :mod:`relay.demo.story` tells one case
 in every kind of message. At the end :mod:`relay.demo.reconcile` reads only these journals and the directory, and says what was
 lost, duplicated or given to someone not entitled.
+
+:mod:`relay.demo.wan` puts two centres behind wide-area links, and :mod:`relay.demo.delays` says how long messages took on each.
 """
 
 from relay.demo.run import Options, run
