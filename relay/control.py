@@ -29,6 +29,9 @@ from relay.store.incoming import Place, Range
 from relay.store.said import Settled
 
 POSTED_AHEAD = 10_000
+DRAIN_SECONDS = 0.05
+UNDER_WAY = 64
+"""Posted and not yet confirmed: behind a link with a long way, one after the other would be a few a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +62,26 @@ class Control:
         self._broker = broker
         self._waiting: dict[tuple[str, bytes | Nack | Void], None] = {}
         self._posted = asyncio.Event()
+        self._room = asyncio.Semaphore(UNDER_WAY)
+        self._flying: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Post what waits, in order, until cancelled."""
-        while True:
-            await self._posted.wait()
-            await self._broker.connected.wait()
-            if self._waiting:
-                await self._send(*self._first())
-            else:
-                self._posted.clear()
+        """Post what waits, in order, until cancelled; a bounded number waits for its confirms."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._posted.wait()
+                await self._broker.connected.wait()
+                await self._room.acquire()
+                if self._waiting:
+                    await self._send(group, *self._first())
+                else:
+                    self._room.release()
+                    self._posted.clear()
 
     async def drain(self) -> None:
-        """Post what waits now, if the broker takes it."""
-        while self._waiting and self._broker.connected.is_set():
-            await self._send(*self._first())
+        """Return once what waits now is posted, or the broker takes no more."""
+        while (self._waiting or self._flying) and self._broker.connected.is_set():
+            await asyncio.wait(self._flying, timeout=DRAIN_SECONDS) if self._flying else await asyncio.sleep(DRAIN_SECONDS)
 
     def post(self, recipient: str, what: bytes | Nack | Void) -> None:
         """Post what is sealed, or a nack or void to seal, to a peer when the broker takes it.
@@ -151,13 +159,28 @@ class Control:
         self._centre.log.debug(Event.MARK_SENT, peer=recipient, lane=body.lane, highest=body.highest, number=number)
         return number
 
-    async def _send(self, recipient: str, what: bytes | Nack | Void) -> None:
+    async def _send(self, group: asyncio.TaskGroup, recipient: str, what: bytes | Nack | Void) -> None:
+        """Begin to publish; what needs a number gets it here, so that numbers leave in their order."""
         try:
             raw = what if isinstance(what, bytes) else await self._numbered(recipient, what)
+        except (StoreTrouble, Refused) as error:
+            self._room.release()
+            self._centre.metrics.publish_failures.labels(error.code).inc()
+            return
+        task = group.create_task(self._publish(recipient, raw), name="control publish")
+        self._flying.add(task)
+        task.add_done_callback(self._landed)
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._flying.discard(task)
+        self._room.release()
+
+    async def _publish(self, recipient: str, raw: bytes) -> None:
+        try:
             points.reach(Point.CONTROL_PUBLISH_BEFORE)
             await self._broker.publish([topology.control_key(self._centre.id, recipient)], raw)
             points.reach(Point.CONTROL_PUBLISH_CONFIRMED)
-        except (BrokerTrouble, StoreTrouble, Refused) as error:
+        except BrokerTrouble as error:
             # The origin's next mark asks again, whatever was lost here.
             self._centre.metrics.publish_failures.labels(error.code).inc()
 
