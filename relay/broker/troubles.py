@@ -59,9 +59,7 @@ def of_publish(error: BaseException, url: str) -> BrokerTrouble:
 
 def unconfirmed(seconds: float) -> BrokerTrouble:
     """Return the trouble of a broker that does not confirm in time."""
-    return BrokerTrouble(
-        "not-confirmed", f"The broker did not confirm an envelope within {seconds:g} s."
-    )
+    return BrokerTrouble("not-confirmed", f"The broker did not confirm an envelope within {seconds:g} s.")
 
 
 def lost() -> BrokerTrouble:
