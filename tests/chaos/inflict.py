@@ -199,8 +199,8 @@ def _start_broker(stage: Stage) -> Heal:
     async def heal() -> None:
         await asyncio.to_thread(stage.broker.start)
         if broken := await _leaderless(stage):
-            # A quorum queue that was declared a moment before a kill -9 may never elect a leader again (RabbitMQ 3.10.8): it
-            # takes everything and confirms nothing. No node can mend that; its operator can, by beginning anew.
+            # A quorum queue that was declared a moment before a kill -9 may never elect a leader again (RabbitMQ 3.10.8, 4.0.5):
+            # it takes everything and confirms nothing. No node can mend that; its operator can, by beginning anew.
             stage.mended.append(", ".join(broken))
             await asyncio.to_thread(stage.broker.wipe)
             await asyncio.to_thread(stage.broker.start)
