@@ -360,10 +360,10 @@ async def test_a_link_is_late_cut_and_half_open_as_told() -> None:
 
 @pytest.mark.timeout(400)
 def test_a_short_campaign_of_faults_loses_nothing(tmp_path: Path) -> None:
-    """Four nodes, every kind of fault once: nothing lost, duplicated or unexpected, every end signed."""
-    command = [sys.executable, "-m", "tests.chaos", "--short", "--messages", "400", "--faults", "13", "--seed", "2016"]
+    """Four nodes, six faults drawn from a seed: nothing lost, duplicated or unexpected, every end signed. (`make chaos`: more.)"""
+    command = [sys.executable, "-m", "tests.chaos", "--short", "--messages", "240", "--faults", "6", "--seed", "2016"]
     done = subprocess.run(
         [*command, "--keep", str(tmp_path / "kept")], capture_output=True, text=True, check=False, cwd=ROOT, timeout=390
     )
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    assert "messages accepted                        400" in done.stdout
+    assert "messages accepted                        240" in done.stdout
