@@ -7,7 +7,8 @@ fails nothing of the group is done and every future raises ``StoreTrouble``: the
 A database that is damaged is never half used: what is wrong with it at the start is refused, and what is found later (``damage``)
 ends every further use, so that the node stops and says so.
 
-SQLite runs in WAL mode with ``synchronous=FULL`` (a commit survives power loss) and ``secure_delete`` (a purge leaves nothing).
+SQLite runs in WAL mode with ``synchronous=FULL`` (a commit survives power loss) and ``secure_delete`` (a purge leaves nothing);
+what it needs besides stays in memory, as a node that is killed would leave temporary files of the store behind.
 """
 
 from __future__ import annotations
@@ -73,7 +74,14 @@ def migrate(connection: Connection, revision: str = "head") -> None:
 def _prepare(connection: Any, _record: object) -> None:
     # The driver's own transaction handling begins too late for savepoints; SQLAlchemy begins instead (see _begin).
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON", "cache_size=-32768"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "secure_delete=ON",
+        "foreign_keys=ON",
+        "temp_store=MEMORY",
+        "cache_size=-32768",
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 
