@@ -298,12 +298,18 @@ def demonstrated(folder: Path, *options: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(300)
-def test_links_of_a_wide_area_show_in_what_each_message_took(tmp_path: Path) -> None:
-    """Nothing is lost behind a long and a narrow link, and no message comes to or from the far centre sooner than it can.
+def test_a_network_of_processes_survives_a_kill_and_wide_links(tmp_path: Path) -> None:
+    """Six node processes, one killed with -9, two behind bad links: everything promised is delivered once, to the entitled alone.
 
-    Half of the round trip is what no message can do without. Compared are centres of which none was killed.
+    The story that they tell then has every kind of message in it, and its recall is confirmed by all five who held the alert. No
+    message comes to or from the far centre sooner than in half of the round trip; compared are centres of which none was killed.
+    (`.ci/run` demonstrates the network without such links.)
     """
-    figures = demonstrated(tmp_path, "--wan", "--messages", "120")
+    figures = demonstrated(tmp_path, "--wan", "--messages", "150")
+    assert figures["submitted"] == 150 + figures["story"]["steps"]
+    assert figures["delivered"] == figures["expected"] > 150
+    assert set(figures["story"]["kinds"]) == messages.MODELS.keys()
+    assert figures["story"]["recalled"] == {"confirmed": 5, "of": 5}
     p50 = {tuple(link.split("->")): one["p50"] for link, one in figures["links"].items()}
     far = {link: seconds for link, seconds in p50.items() if "SIN" in link}
     assert len(far) == 10
@@ -312,18 +318,3 @@ def test_links_of_a_wide_area_show_in_what_each_message_took(tmp_path: Path) -> 
     near = [seconds for link, seconds in p50.items() if set(link) <= well]
     assert mean(near) < mean(seconds for link, seconds in far.items() if set(link) <= {*well, "SIN"})
     assert all(one["p50"] <= one["p99"] and one["messages"] > 0 for one in figures["links"].values())
-
-
-@pytest.mark.timeout(300)
-def test_a_network_of_processes_survives_a_kill(tmp_path: Path) -> None:
-    """Six node processes, one killed with -9 in the middle: everything promised is delivered once, to the entitled alone.
-
-    The story that they tell then has every kind of message in it, and its recall is confirmed by all five who held the alert.
-    """
-    figures = demonstrated(tmp_path, "--messages", "600")
-    assert figures["submitted"] == 600 + figures["story"]["steps"]
-    assert figures["delivered"] == figures["expected"] > 600
-    assert set(figures["story"]["kinds"]) == messages.MODELS.keys()
-    assert figures["story"]["recalled"] == {"confirmed": 5, "of": 5}
-    assert figures["seconds"] > 0
-    assert "links" not in figures
