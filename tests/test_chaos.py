@@ -360,7 +360,7 @@ async def test_a_link_is_late_cut_and_half_open_as_told() -> None:
 
 @pytest.mark.timeout(400)
 def test_a_short_campaign_of_faults_loses_nothing(tmp_path: Path) -> None:
-    """Four nodes, six faults drawn from a seed: nothing lost, duplicated or unexpected, every end signed. (`make chaos`: more.)"""
+    """Four nodes, six faults drawn from a seed: nothing lost, duplicated or unexpected, every end signed."""
     command = [sys.executable, "-m", "tests.chaos", "--short", "--messages", "240", "--faults", "6", "--seed", "2016"]
     done = subprocess.run(
         [*command, "--keep", str(tmp_path / "kept")], capture_output=True, text=True, check=False, cwd=ROOT, timeout=390
