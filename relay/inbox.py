@@ -28,7 +28,7 @@ from relay.control import Control
 from relay.envelope import Core, Envelope
 from relay.errors import CannotOpen, NotAuthentic, NotForUs, Rejected, RelayError, StoreTrouble
 from relay.intake import MAX_GROUP, Intake, is_alone
-from relay.judging import POISON, Judged, Judging, failed
+from relay.judging import POISON, Judged, Judging, Verdict, failed
 from relay.keeping import Recall
 from relay.log import Event
 from relay.points import Point
@@ -201,8 +201,8 @@ class Inbox:
         centre, opened = self._centre, one.opened
         assert opened is not None  # noqa: S101 - a judged batch without error is opened
         core = opened.envelope.core
-        codes = tuple(verdict.code if isinstance(verdict, Rejected) else None for verdict in one.verdicts)
-        kept = tuple(None if isinstance(verdict, Rejected) else verdict for verdict in one.verdicts)
+        codes = tuple(verdict.refusal.code if verdict.refusal else None for verdict in one.verdicts)
+        kept = tuple(verdict.kept for verdict in one.verdicts)
         rank = topology.LANES.index(core.lane) if core.lane in topology.LANES else len(topology.LANES)
         recipient = core.recipient(centre.id)
         key = centre.storage_key.wrap(opened.content_key) if opened.content_key else b""
@@ -278,7 +278,7 @@ class Inbox:
         if len(core.messages) > 1 and (unknown := incoming.unknown(connection, core)):
             outcome.later.append(partial(self._ask, core, unknown, "split"))
         else:
-            verdicts = tuple(Rejected(POISON, detail) for _ in core.messages)
+            verdicts = tuple(Verdict(refusal=Rejected(POISON, detail)) for _ in core.messages)
             self._take_batch(connection, replace(one, verdicts=verdicts), outcome, now)
 
     def _say_poison(self, core: Core) -> None:

@@ -24,15 +24,23 @@ POISON = "poison"
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is kept of a message, if it could be read, and why it is refused, if it is."""
+
+    kept: Kept | None = None
+    refusal: Rejected | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
     """A delivery after it was opened: a batch with a verdict per message, a control envelope, or the error it is.
 
-    A verdict is what is kept of the message, or why it is refused. An envelope that is ``shut`` was verified and not opened.
+    An envelope that is ``shut`` was verified and not opened.
     """
 
     delivery: Delivery
     opened: Opened | None = None
-    verdicts: tuple[Kept | Rejected, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
     error: EnvelopeError | None = None
     shut: bool = False
 
@@ -75,20 +83,20 @@ class Judging:
         seal.verify(envelope, centre.id, centre.settings.network, centre.directory, from_ms(centre.now()))
         return envelope
 
-    def _verdict(self, envelope: Envelope, content: bytes | Rejected, now: int) -> Kept | Rejected:
-        """Return what is kept of a message of an authentic envelope, or why it is refused."""
+    def _verdict(self, envelope: Envelope, content: bytes | Rejected, now: int) -> Verdict:
+        """Judge a message of an authentic envelope."""
         if isinstance(content, Rejected):
-            return content
+            return Verdict(refusal=content)
         try:
             message = messages.read(content)
             kept = self._centre.keeper.keep(message, envelope.core.origin, now)
-            return self._fault(envelope.core, message, kept.recall) or kept
+            return Verdict(kept, self._fault(envelope.core, message, kept.recall))
         except Refused as refusal:
-            return Rejected(refusal.code, refusal.detail, refusal.problems)
+            return Verdict(refusal=Rejected(refusal.code, refusal.detail, refusal.problems))
         except MemoryError:  # the node's trouble, not the message's
             raise
         except Exception as error:  # a fault of ours that another try does not change: this message's alone
-            return Rejected(POISON, f"A message made this node fail: {type(error).__name__}.")
+            return Verdict(refusal=Rejected(POISON, f"A message made this node fail: {type(error).__name__}."))
 
     def _fault(self, core: Core, message: Message, recall: Recall | None) -> Rejected | None:
         """Return what is wrong between a message and the envelope that brought it, or why policy refuses it."""

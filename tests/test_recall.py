@@ -249,6 +249,22 @@ async def test_nobody_else_recalls_a_message(four: Live) -> None:
     assert [json.loads(one.raw)["case_number"] for one in await four.take("RLYO")] == ["BE-2026-009700"]
 
 
+async def test_a_recall_reaches_the_quarantine(four: Live) -> None:
+    """An update that was refused on arrival, and is kept for an operator, is purged with the rest of its thread."""
+    raw = message(to=["RLYO"], case_number="BE-2026-009750")
+    first = await four.submit("RBRU", raw)
+    await four.take("RLYO")
+    refused_update = four.seal("RBRU", ["RLYO"], [update(first, raw, to=["RSIN"])])
+    await four.inject("RBRU", "RLYO", refused_update.raw)
+    await eventually(lambda: quarantined(four, "RLYO", "recipient-not-named"))
+    identity = refused_update.envelope.core.messages[0].id
+    assert await ciphertext(four, "RLYO", identity)
+    await four.submit("RBRU", cancel(first, raw))
+    await eventually(lambda: holds(four, first, {"RLYO"}))
+    assert await ciphertext(four, "RLYO", identity) == b""
+    await four.take("RLYO")
+
+
 async def test_a_recall_is_passed_on_to_those_who_got_the_message_second_hand(four: Live) -> None:
     """A centre that released a message takes its release back by itself when the message is taken back from it."""
     raw = message(to=["RLYO"], tlp="GREEN", countries=EVERYWHERE, case_number="BE-2026-009800")

@@ -62,8 +62,8 @@ _ADD_RANGES = insert(RECEIPT_RANGE)
 class Arrival:
     """An opened envelope to take in: the sequence of its first message here, and per message the code of its refusal, or None.
 
-    ``kept`` is what is kept of each message, None of one that is refused. Of an envelope that was not opened (``content_key`` is
-    empty) nothing but the header is kept.
+    ``kept`` is what is kept of each message, None of one that can't be read. Of an envelope that was not opened
+    (``content_key`` is empty) nothing but the header is kept.
     """
 
     envelope: Envelope
@@ -361,7 +361,18 @@ def _insert(
         if codes[position] is None and (one := arrival.kept[position]) is not None
     ]
     kept.add(connection, core.origin, accompanying, at, received=True)
+    kept.refer(connection, core.origin, _refused_updates(arrival, fresh, codes))
     return number
+
+
+def _refused_updates(arrival: Arrival, fresh: Sequence[int], codes: Sequence[str | None]) -> dict[str, Kept]:
+    """Return the updates that go into quarantine, by id: a later recall of their thread has to find their content, too."""
+    refused = {position: arrival.kept[position] for position in fresh if codes[position] is not None}
+    return {
+        arrival.envelope.core.messages[position].id: one
+        for position, one in refused.items()
+        if one is not None and one.recall is not None and one.recall.kind == "update"
+    }
 
 
 def _found(envelope: int, position: int, at: int) -> int:
@@ -373,7 +384,8 @@ def _is_header_only(arrival: Arrival, code: str | None) -> bool:
 
 
 def _message_row(arrival: Arrival, envelope: int, position: int, code: str | None, at: int) -> dict[str, Any]:
-    item, one = arrival.envelope.core.messages[position], arrival.kept[position]
+    item = arrival.envelope.core.messages[position]
+    one = arrival.kept[position] if code is None or code in ENDED else None
     return {
         "origin": arrival.envelope.core.origin,
         "id": item.id,

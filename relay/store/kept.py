@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from relay.keeping import Kept
 from relay.store import clocks, found
+from relay.store.common import upsert
 from relay.store.tables import REFERENCE
-
-_ADD_REFERENCES = insert(REFERENCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +26,7 @@ class Message:
 def add(connection: Connection, origin: str, messages: Sequence[Message], at: int, *, received: bool) -> None:
     """Store what accompanies new messages of one origin."""
     found.add(connection, [found.Entry(one.number, one.id, one.kept.tokens) for one in messages])
-    references = [
-        {"target": target, "relation": relation, "origin": origin, "id": one.id}
-        for one in messages
-        for relation, target in dict.fromkeys(one.kept.refers)
-    ]
-    if references:
-        connection.execute(_ADD_REFERENCES, references)
+    refer(connection, origin, {one.id: one.kept for one in messages if one.kept.refers})
     for one in messages:
         if one.kept.hours is not None:
             clocks.begin(connection, one.id, one.peers, one.kept.hours, at if received else None)
@@ -44,6 +37,16 @@ def add(connection: Connection, origin: str, messages: Sequence[Message], at: in
             clocks.cancel(
                 connection, recall.target, at, received=received, peers=None if everyone and not received else one.peers
             )
+
+
+def refer(connection: Connection, origin: str, messages: Mapping[str, Kept]) -> None:
+    """Note to what messages of an origin, by id, refer; doing it again changes nothing."""
+    rows = [
+        {"target": target, "relation": relation, "origin": origin, "id": identity}
+        for identity, kept in messages.items()
+        for relation, target in dict.fromkeys(kept.refers)
+    ]
+    upsert(connection, REFERENCE, rows, ["id"])
 
 
 def referring(connection: Connection, target: str, origin: str, relations: Sequence[str]) -> list[tuple[str, str]]:
