@@ -46,7 +46,8 @@ NUMBER_END = 2**53
 TIME_END = 253_402_300_800_000
 """Milliseconds at which the year 10000 begins."""
 
-EnvelopeType = Literal["batch", "receipt", "mark", "nack", "void", "heartbeat", "epoch"]
+EnvelopeType = Literal["batch", "receipt", "mark", "nack", "void", "heartbeat", "epoch", "directory"]
+UNNUMBERED: frozenset[EnvelopeType] = frozenset({"receipt", "directory"})
 MessageLane = Annotated[str, Field(pattern=r"^(flash|immediate|priority|routine|exercise)$")]
 Lane = Annotated[str, Field(pattern=r"^(flash|immediate|priority|routine|exercise|control)$")]
 
@@ -66,7 +67,7 @@ class _Part(BaseModel):
 class Recipient(_Part):
     """A recipient, the key and suite its content key is wrapped with, and the sequences its messages have.
 
-    In a control envelope ``first`` and ``last`` are its number, in a receipt they are 0.
+    In a control envelope ``first`` and ``last`` are its number, in a receipt and a directory they are 0.
     """
 
     centre: _Centre
@@ -289,8 +290,8 @@ def _fault_of_control(core: Core) -> str | None:
     if len(core.to) != 1 or len(core.messages) != 1 or core.messages[0].deadline != 0:
         return "A control envelope has one recipient and one body without deadline."
     first, last = core.to[0].first, core.to[0].last
-    if first != last or (first == 0) != (core.type == "receipt"):
-        return "A control envelope has one number from 1 up, a receipt has 0."
+    if first != last or (first == 0) != (core.type in UNNUMBERED):
+        return "A control envelope has one number from 1 up, a receipt and a directory have 0."
     return None
 
 

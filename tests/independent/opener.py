@@ -31,7 +31,7 @@ WRAP_LENGTHS = {"mlkem768-x25519": 1168, "x25519": 80}
 CORE = ("version", "network", "type", "id", "origin", "key", "epoch", "lane", "to", "messages", "directory", "time")
 RECIPIENT = ("centre", "key", "suite", "first", "last")
 MESSAGE = ("id", "commitment", "deadline")
-TYPES = ("batch", "receipt", "mark", "nack", "void", "heartbeat", "epoch")
+TYPES = ("batch", "receipt", "mark", "nack", "void", "heartbeat", "epoch", "directory")
 LANES = ("flash", "immediate", "priority", "routine", "exercise")
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 CENTRE = r"[A-Z0-9]{2,8}(-[A-Z0-9]{2,8})?"
@@ -262,7 +262,7 @@ def _check_rules(core: Mapping[str, Any]) -> None:
         return
     _must(len(to) == len(messages) == 1 and messages[0]["deadline"] == 0 and to[0]["first"] == to[0]["last"])
     _must((core["lane"] == "control") == (core["type"] != "mark"))
-    _must((to[0]["first"] == 0) == (core["type"] == "receipt"))
+    _must((to[0]["first"] == 0) == (core["type"] in ("receipt", "directory")))
 
 
 def _texts(*pairs: tuple[object, str]) -> None:
