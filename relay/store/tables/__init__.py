@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from relay.store.tables.centre import AUDIT, META, PEER
 from relay.store.tables.columns import METADATA
+from relay.store.tables.directories import DIRECTORY
 from relay.store.tables.received import (
     ASIDE,
     ATTEMPT,
@@ -49,6 +50,7 @@ __all__ = [
     "CLOCK",
     "CLOCK_WATCHED",
     "DEFERRED",
+    "DIRECTORY",
     "HEARD",
     "IDEMPOTENCY",
     "INBOX_CLOSED",
