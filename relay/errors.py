@@ -8,6 +8,7 @@ The class says who must act and whether the relay tries again by itself; the cod
     │   ├── NotFound      nothing under that id
     │   └── Conflict      the same idempotency key with another body
     ├── Busy              temporary: the node takes no more for now; ask again later
+    │   └── TooMany       this caller asks for more than its share; ask again after the seconds it is told
     ├── EnvelopeError     what arrived from the broker
     │   ├── NotAuthentic  no verified sender: counted, a sample kept, nothing signed about it
     │   ├── NotForUs      does not name this centre: dropped and counted
@@ -15,6 +16,7 @@ The class says who must act and whether the relay tries again by itself; the cod
     │   └── Rejected      a verdict on authentic bytes that another try cannot change: a signed rejection
     ├── BrokerTrouble     node-wide: the node waits and tries again
     ├── StoreTrouble      node-wide: the node stops taking and tries again
+    ├── NotReady          node-wide: nothing new is taken until somebody acts; what is under way goes on (HTTP 503)
     └── Misconfigured     settings, keys or directory: the process says what to mend and ends (exit status 78)
 
 A code's meaning, causes and remedy stand in ``errors.toml``, which feeds the API's problem documents, ``relay explain``, the
@@ -87,6 +89,14 @@ class Busy(RelayError):
     status = 429
 
 
+class TooMany(Busy):
+    """A caller asks for more than its share; ``seconds`` later the same request would be taken."""
+
+    def __init__(self, code: str, detail: str, seconds: float) -> None:
+        super().__init__(code, detail)
+        self.seconds = seconds
+
+
 class EnvelopeError(RelayError):
     """What arrived from the broker can't be taken as it is."""
 
@@ -117,6 +127,12 @@ class StoreTrouble(RelayError):
     """The store can't be read or written now."""
 
     status = 507
+
+
+class NotReady(RelayError):
+    """The node takes no new message until somebody acts: its directory is out of date, or does not count it in."""
+
+    status = 503
 
 
 class Misconfigured(RelayError):

@@ -118,6 +118,12 @@ class Point(StrEnum):
     STATEMENT_COMMIT_AFTER = "statement-commit-after"
     STATEMENT_POSTED = "statement-posted"
 
+    # A new version of the directory comes into force; what contradicts one is kept.
+    DIRECTORY_COMMIT_BEFORE = "directory-commit-before"
+    DIRECTORY_COMMIT_AFTER = "directory-commit-after"
+    CONTRADICTION_COMMIT_BEFORE = "contradiction-commit-before"
+    CONTRADICTION_COMMIT_AFTER = "contradiction-commit-after"
+
     # What is recorded: a request's clock, who let a message be passed on, a search, a refusal.
     REMIND_COMMIT_BEFORE = "remind-commit-before"
     REMIND_COMMIT_AFTER = "remind-commit-after"
@@ -127,6 +133,10 @@ class Point(StrEnum):
     SEARCH_COMMIT_AFTER = "search-commit-after"
     REFUSAL_COMMIT_BEFORE = "refusal-commit-before"
     REFUSAL_COMMIT_AFTER = "refusal-commit-after"
+
+    # Who was turned away from the API, which clients changed, what waits for a second person.
+    ACCESS_COMMIT_BEFORE = "access-commit-before"
+    ACCESS_COMMIT_AFTER = "access-commit-after"
 
 
 Handler = Callable[[Point], None]
