@@ -55,7 +55,7 @@ class Ended:
 
 
 class Control:
-    """Seals and posts control envelopes."""
+    """Seals and posts control envelopes; to a centre that is no active member nothing is posted."""
 
     def __init__(self, centre: Centre, broker: Broker) -> None:
         self._centre = centre
@@ -87,8 +87,11 @@ class Control:
         """Post what is sealed, or a nack or void to seal, to a peer when the broker takes it.
 
         What waits already is not posted twice: marks and copies ask for the same receipts again and again, and behind a slow link
-        these would crowd out the ones that their origin lacks. When too much waits the oldest is let go.
+        these would crowd out the ones that their origin lacks. When too much waits the oldest is let go. A centre that is no
+        active member is sent nothing.
         """
+        if self._centre.directory.member(recipient) is None:
+            return
         self._waiting[recipient, what] = None
         if len(self._waiting) > POSTED_AHEAD:
             self._first()
@@ -101,12 +104,23 @@ class Control:
         return first
 
     def receipt(self, connection: Connection, recipient: str, statements: Sequence[Statement], now: int) -> bytes:
-        """Seal and store, in this transaction, a receipt; return it as it is to be posted after the commit."""
+        """Seal and store, in this transaction, a receipt; return it as it is to be posted after the commit.
+
+        One for a suspended member is kept until it asks, reinstated, with its marks. Raises ``Refused`` when the directory lists
+        no key of the recipient that is valid now.
+        """
         body = Receipt(statements=tuple(statements))
         sealed = self._seal("receipt", "control", recipient, receipts.write(body), 0, now)
         ranges = [Range(one.epoch, one.lane, one.first, one.last) for one in statements]
         incoming.add_receipt(connection, recipient, sealed.envelope.core.id, sealed.raw, ranges, now)
         return sealed.raw
+
+    def tell(self, connection: Connection, recipient: str, said: Sequence[Statement], now: int) -> list[tuple[str, bytes]]:
+        """Return the receipt to post; an origin that left the network or has no valid key can't be told, and holds up nothing."""
+        try:
+            return [(recipient, self.receipt(connection, recipient, said, now))]
+        except Refused:
+            return []
 
     def end(self, connection: Connection, endings: Sequence[Ending], why: Why, now: int) -> Ended:
         """End messages in this transaction: say so in a void per peer, kept as evidence, in their steps and in the record."""
@@ -207,11 +221,12 @@ class Control:
 
     def _seal(self, kind: EnvelopeType, lane: str, recipient: str, content: bytes, number: int, now: int) -> Sealed:
         centre = self._centre
+        key = centre.sealing_key(recipient, suspended=kind == "receipt")
         return centre.sealer.seal(
             kind,
             lane,
             [Draft(new_id(centre.id), content)],
-            [Addressee(recipient, centre.sealing_key(recipient), number)],
+            [Addressee(recipient, key, number)],
             epoch=centre.store.epoch,
             directory=centre.directory.version,
             now=now,

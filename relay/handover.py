@@ -280,10 +280,11 @@ class Handover:
         """Write receipts and audit leaves for messages that reached a state here; return what is to be posted."""
         if step is None:
             step = AuditStep.TAKEN_BY_SYSTEM if state == "delivered" else _CLOSED_BY[code or "expired"]
-        posted, leaves = [], []
+        posted: list[tuple[str, bytes]] = []
+        leaves = []
         purged = statements(self._confirmed(connection, places), "purged", now)
         for origin, said in statements(places, state, now, code).items():
-            posted.append((origin, self._control.receipt(connection, origin, said + purged.get(origin, []), now)))
+            posted += self._control.tell(connection, origin, said + purged.get(origin, []), now)
             commitments = [commitment for one in said for commitment in one.commitments]
             leaves.append(self._centre.audit.leaf(step, now, peer=origin, commitments=commitments, code=code))
         self._centre.audit.append(connection, leaves)

@@ -193,7 +193,7 @@ class Inbox:
             if one.delivery.redelivered and not one.shut:
                 attempts.end(connection, digest(one.delivery))
         for origin, said in outcome.said.items():
-            outcome.receipts.append((origin, self._control.receipt(connection, origin, said, now)))
+            outcome.receipts += self._control.tell(connection, origin, said, now)
         self._centre.audit.append(connection, outcome.leaves)
         return outcome
 

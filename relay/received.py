@@ -13,7 +13,7 @@ Errors raised: ``NotFound`` (``not-received``), ``Conflict`` (``wrong-state``, `
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -135,7 +135,7 @@ class ReceivedMessages:
             leaf = self._centre.audit.leaf(AuditStep.PURGED, now, peer=place.origin, commitments=gone, code=DISCARDED)
             self._centre.audit.append(connection, [leaf] if gone else [])
             if not known:
-                done.posted += self._tell(connection, place, self._rejected(connection, place, now), now)
+                done.posted += self._control.tell(connection, place.origin, self._rejected(connection, place, now), now)
             return done
 
         discarded = await self._do("discard", act, discard, Event.RECEIVED_DISCARDED)
@@ -208,7 +208,7 @@ class ReceivedMessages:
             done.carried = recalls.carry_out(connection, self._centre, place, kept.recall, envelope, now)
             said += done.carried.said
             self._centre.audit.append(connection, done.carried.leaves)
-        done.posted += self._tell(connection, place, said, now)
+        done.posted += self._control.tell(connection, place.origin, said, now)
         return done
 
     def _rejected(self, connection: Connection, place: Place, now: int) -> list[Statement]:
@@ -217,13 +217,6 @@ class ReceivedMessages:
         if place.recall and recalled.complete(connection, place.origin, place.id):
             said += statements([place], "purged", now)[place.origin]
         return said
-
-    def _tell(self, connection: Connection, place: Place, said: Sequence[Statement], now: int) -> Posted:
-        """Return the receipt to post; an origin that left the network or has no valid key can't be told, and holds up nothing."""
-        try:
-            return [(place.origin, self._control.receipt(connection, place.origin, said, now))]
-        except Refused:
-            return []
 
 
 def _find(connection: Connection, message: str) -> Received:

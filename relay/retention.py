@@ -23,7 +23,7 @@ from relay import points
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.control import Control, statements
-from relay.errors import Conflict, NotFound, Refused, StoreTrouble
+from relay.errors import Conflict, NotFound, StoreTrouble
 from relay.keeping import DAY_MS
 from relay.log import Event
 from relay.points import Point
@@ -190,7 +190,7 @@ class Retention:
         purged = statements(carried_out, "purged", now)  # the last receipt of a recall says so, as marks bring that one again
         posted: Posted = []
         for origin, said in statements(places, "rejected", now, "expired").items():
-            posted += self._tell(connection, origin, said + purged.get(origin, []), now)
+            posted += self._control.tell(connection, origin, said + purged.get(origin, []), now)
             commitments = [commitment for one in said for commitment in one.commitments]
             leaf = self._centre.audit.leaf
             done = leaf(AuditStep.EXPIRED_BY_RETENTION, now, peer=origin, commitments=commitments, code="expired")
@@ -210,14 +210,7 @@ class Retention:
                 leaf = self._centre.audit.leaf
                 done = leaf(AuditStep.PURGED, now, peer=origin, commitments=list(buried.purged), code=buried.code)
                 self._centre.audit.append(connection, [done])
-        return [buried for buried, _ in carried], self._tell(connection, origin, said, now) if said else []
-
-    def _tell(self, connection: Connection, origin: str, said: Sequence[Statement], now: int) -> Posted:
-        """Return the receipt to post; an origin that left the network or has no valid key can't be told, and holds up nothing."""
-        try:
-            return [(origin, self._control.receipt(connection, origin, said, now))]
-        except Refused:
-            return []
+        return [buried for buried, _ in carried], self._control.tell(connection, origin, said, now) if said else []
 
     async def _forget(self, outcome: Outcome, now: int) -> None:
         """Let go samples and idempotency keys that are old."""
