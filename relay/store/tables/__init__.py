@@ -13,6 +13,7 @@ The index that finds messages, ``found``, is a full-text table of SQLite and no 
 
 from __future__ import annotations
 
+from relay.store.tables.audited import AUDIT_SUBTREE, AUDIT_TILE, CHECKPOINT, COUNTERSIGNATURE, EVIDENCE, WITNESSED
 from relay.store.tables.centre import AUDIT, META, PEER
 from relay.store.tables.columns import METADATA
 from relay.store.tables.directories import DIRECTORY
@@ -47,10 +48,15 @@ __all__ = [
     "ASIDE",
     "ATTEMPT",
     "AUDIT",
+    "AUDIT_SUBTREE",
+    "AUDIT_TILE",
+    "CHECKPOINT",
     "CLOCK",
     "CLOCK_WATCHED",
+    "COUNTERSIGNATURE",
     "DEFERRED",
     "DIRECTORY",
+    "EVIDENCE",
     "HEARD",
     "IDEMPOTENCY",
     "INBOX_CLOSED",
@@ -75,4 +81,5 @@ __all__ = [
     "TOMBSTONE",
     "VOID_IN",
     "VOID_OUT",
+    "WITNESSED",
 ]

@@ -13,6 +13,7 @@ down_revision = "0003"
 def upgrade() -> None:
     """Add what trust needs."""
     _directories()
+    _audited()
 
 
 def _directories() -> None:
@@ -26,3 +27,70 @@ def _directories() -> None:
         sa.Column("bundle", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("version", "digest"),
     )
+
+
+def _audited() -> None:
+    op.create_table(
+        "audit_tile",
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("hashes", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("epoch", "number"),
+    )
+    op.create_table(
+        "audit_subtree",
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("level", sa.BigInteger(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("epoch", "level", "number"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "checkpoint",
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("time", sa.BigInteger(), nullable=False),
+        sa.Column("statement", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("signature", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("epoch", "size"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "countersignature",
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("witness", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("statement", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("signature", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("epoch", "size", "witness"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "witnessed",
+        sa.Column("origin", sa.Text(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("root", sa.Text(), nullable=False),
+        sa.Column("proved", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("statement", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("signature", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("origin", "epoch", "size", "root"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "evidence",
+        sa.Column("n", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("origin", sa.Text(), nullable=False),
+        sa.Column("code", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("shown", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("n"),
+    )
+    op.create_index("evidence_origin", "evidence", ["origin"])
