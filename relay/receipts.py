@@ -4,8 +4,8 @@ A *receipt* is a recipient's signed statement about messages of one origin, name
 holds for every re-sealed copy. A *mark* is the origin's statement of what should have arrived in a lane; it travels through that
 lane's own queue, behind what it speaks of. A *nack* answers a mark or a gap with the ranges that are missing; it is no verdict
 and changes no state. A *void* is the origin's statement that it will not send some sequences (again). A *heartbeat* says that a
-node lives, and what it holds of its peer; an *epoch*, that its sender counts anew. A receipt is never receipted: a lost one is
-asked for again by the next mark.
+node lives, and what it holds of its peer; an *epoch*, that its sender counts anew; a *comparison*, what one side has of the
+messages of a time. A receipt is never receipted: a lost one is asked for again by the next mark.
 
 Sequences are inclusive ranges ``(first, last)``; times are milliseconds since the Unix epoch. A body is read strictly where it
 matters (no key twice, every known field of its form) and leniently where it may grow: a field or a statement's state that this
@@ -29,6 +29,7 @@ TERMINAL: frozenset[str] = frozenset({"delivered", "rejected"})
 MAX_RANGES = 256
 MAX_COMMITMENTS = 1024
 MAX_STATEMENTS = 4096
+MAX_APART = 4096
 MAX_VALUES = 2**19
 """Brackets, braces and commas of a body: more than all that this release knows has in the largest envelope. Millions of empty
 lists, in a member that is passed over, would take gigabytes."""
@@ -142,6 +143,30 @@ class EpochClosed(_Body):
     time: _Time
 
 
+class LaneCount(_Body):
+    """How many messages of a lane there are, and the digest of their commitments (:func:`relay.comparison.digest`).
+
+    ``apart`` are commitments that are not counted: messages that ended without a word of their recipient.
+    """
+
+    lane: MessageLane
+    count: _Number
+    digest: _Commitment
+    apart: Annotated[tuple[_Commitment, ...], Field(max_length=MAX_APART), FailFast()] = ()
+
+
+class Comparison(_Body):
+    """The body of a ``comparison`` envelope: what one side has of the messages whose ids were given in a time.
+
+    ``of`` is ``sent`` when the sender of this body is their origin and asks, ``received`` in the recipient's answer.
+    """
+
+    of: Literal["sent", "received"]
+    first: _Time
+    until: _Time
+    lanes: Annotated[tuple[LaneCount, ...], Field(max_length=16), FailFast()]
+
+
 class Nack(_Body):
     """The body of a ``nack`` envelope: the missing ranges of a lane; ``mark`` numbers the mark it answers, 0 for none.
 
@@ -155,7 +180,7 @@ class Nack(_Body):
     reason: _Code | None = None
 
 
-Body = TypeVar("Body", Receipt, Mark, Nack, Void, Heartbeat, EpochClosed)
+Body = TypeVar("Body", Receipt, Mark, Nack, Void, Heartbeat, EpochClosed, Comparison)
 
 
 def read(model: type[Body], content: bytes) -> Body:
@@ -169,7 +194,7 @@ def read(model: type[Body], content: bytes) -> Body:
         raise Rejected("bad-control", f"The body of a {model.__name__.lower()} is not of its form.") from error
 
 
-def write(body: Receipt | Mark | Nack | Void | Heartbeat | EpochClosed) -> bytes:
+def write(body: Receipt | Mark | Nack | Void | Heartbeat | EpochClosed | Comparison) -> bytes:
     """Return a body as the compact JSON that goes into a control envelope."""
     return body.model_dump_json(exclude_none=True).encode()
 
