@@ -6,6 +6,7 @@ MESSAGES ?= 2000
 FAULTS ?= 30
 SEED ?= 1
 DEBIAN13 ?= build/debian13
+WORKERS ?= 2
 
 .PHONY: help setup packages test-packages demo test lint types imports check bench fuzz chaos rabbitmq4 docs lock clean
 
@@ -30,7 +31,7 @@ demo: setup ## Run a network of six centres for real, kill one in the middle, an
 	$(BIN)/relay demo --messages $(MESSAGES)
 
 test: setup test-packages ## Run every test against a real RabbitMQ.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: lint types imports ## Everything that judges the code without running it.
 

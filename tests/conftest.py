@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from relay.network import Network, write_network
 from relay.rabbit import PrivateBroker
+
+FIRST_PORT, PORTS_A_WORKER = 15_000, 4_000
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_ports() -> Iterator[None]:
+    """Let each of several processes of tests choose ports in a range of its own: each runs a broker and nodes."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+    first = FIRST_PORT + worker * PORTS_A_WORKER
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RELAY_PORTS", f"{first}-{first + PORTS_A_WORKER - 1}")
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,7 +32,7 @@ def hurried() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
+def network(tmp_path_factory: pytest.TempPathFactory, own_ports: None) -> Network:  # noqa: ARG001 - before ports are chosen
     """Write the default network, at the address of ``broker``."""
     return write_network(tmp_path_factory.mktemp("network"))
 

@@ -7,11 +7,9 @@ authority keeps its own apart; here one command makes all of them, for a first n
 from __future__ import annotations
 
 import base64
-import random
 import re
 import secrets
 import shutil
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,6 +33,7 @@ from relay.errors import Refused
 from relay.keys import SealingKey, SigningKey, StorageKey, write_private
 from relay.network import files
 from relay.network.loaded import HOST, SHARED, Broker, Network, load_network
+from relay.ports import free_ports
 
 AUTHORITIES = ("WCO", "INTERPOL")
 KEYS_PER_AUTHORITY = 2
@@ -65,7 +64,7 @@ def write_network(
     default port 15672 of that host).
     """
     ids = _centre_ids(centres)
-    ports = _free_ports(len(ids) + 2)
+    ports = free_ports(len(ids) + 2)
     broker = _broker(amqp, management, ports[-2:])
     _claim(folder)
     moment = (now or datetime.now(UTC)).replace(microsecond=0)
@@ -228,14 +227,3 @@ def _write(path: Path, text: str) -> str:
 
 def _write_secret(path: Path) -> None:
     write_private(path, f"{secrets.token_urlsafe(32)}\n".encode())
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return free loopback ports below the range from which the system picks ports for outgoing connections."""
-    ports: list[int] = []
-    while len(ports) < count:
-        port = random.randint(15_000, 32_000)  # noqa: S311  not a secret
-        with socket.socket() as probe:
-            if port not in ports and probe.connect_ex((HOST, port)) != 0:
-                ports.append(port)
-    return ports

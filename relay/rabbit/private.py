@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import secrets
 import shutil
 import signal
@@ -38,6 +37,7 @@ from urllib.parse import quote
 
 from relay import topology
 from relay.errors import BrokerTrouble, Misconfigured
+from relay.ports import free_ports
 from relay.rabbit.management import Management
 from relay.topology import Topology
 
@@ -75,7 +75,7 @@ class PrivateBroker:
         definitions: Mapping[str, Any] | None = None,
         temporary: bool = False,
     ) -> None:
-        ports = _free_ports(4)
+        ports = free_ports(4)
         self.folder = folder.resolve()
         self.amqp_port = amqp_port or ports[0]
         self.management_port = management_port or ports[1]
@@ -314,17 +314,6 @@ def _server_script() -> Path:
     if found is None:
         raise Misconfigured("rabbitmq-missing", "RabbitMQ is not installed: no rabbitmq-server was found.")
     return Path(found).resolve()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return free loopback ports below the range from which the system picks ports for outgoing connections."""
-    ports: list[int] = []
-    while len(ports) < count:
-        port = random.randint(15_000, 32_000)  # noqa: S311  not a secret
-        with socket.socket() as probe:
-            if port not in ports and probe.connect_ex((HOST, port)) != 0:
-                ports.append(port)
-    return ports
 
 
 def _marked(mark: str) -> list[int]:
