@@ -16,6 +16,7 @@ from __future__ import annotations
 from relay.store.tables.audited import AUDIT_SUBTREE, AUDIT_TILE, CHECKPOINT, COUNTERSIGNATURE, EVIDENCE, WITNESSED
 from relay.store.tables.centre import AUDIT, META, PEER
 from relay.store.tables.columns import METADATA
+from relay.store.tables.compared import COMPARISON_DIFFERENCE, COMPARISON_DUE
 from relay.store.tables.directories import DIRECTORY
 from relay.store.tables.received import (
     ASIDE,
@@ -53,6 +54,8 @@ __all__ = [
     "CHECKPOINT",
     "CLOCK",
     "CLOCK_WATCHED",
+    "COMPARISON_DIFFERENCE",
+    "COMPARISON_DUE",
     "COUNTERSIGNATURE",
     "DEFERRED",
     "DIRECTORY",

@@ -14,6 +14,7 @@ def upgrade() -> None:
     """Add what trust needs."""
     _directories()
     _audited()
+    _comparisons()
 
 
 def _directories() -> None:
@@ -94,3 +95,29 @@ def _audited() -> None:
         sa.PrimaryKeyConstraint("n"),
     )
     op.create_index("evidence_origin", "evidence", ["origin"])
+
+
+def _comparisons() -> None:
+    op.create_table(
+        "comparison_due",
+        sa.Column("peer", sa.Text(), nullable=False),
+        sa.Column("first", sa.BigInteger(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.Column("asked", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("peer", "first"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "comparison_difference",
+        sa.Column("peer", sa.Text(), nullable=False),
+        sa.Column("side", sa.Text(), nullable=False),
+        sa.Column("first", sa.BigInteger(), nullable=False),
+        sa.Column("lane", sa.Text(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.Column("ours", sa.BigInteger(), nullable=False),
+        sa.Column("theirs", sa.BigInteger(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("times", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("peer", "side", "first", "lane"),
+        sqlite_with_rowid=False,
+    )
