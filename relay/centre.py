@@ -51,11 +51,8 @@ class Centre:
     workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="sealing"))
 
     def __post_init__(self) -> None:
-        self._note_membership()
-
-    def __post_init__(self) -> None:
-        """Let the keys be judged by the directory in force, whichever that is by then."""
         self.keyring.follow(lambda: self.judge.directory)
+        self._note_membership()
 
     @property
     def sealing_keys(self) -> Mapping[str, SealingKey]:

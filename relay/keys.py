@@ -6,7 +6,8 @@ AES-256-GCM. The storage key wraps content keys at rest (AES key wrap, RFC 3394)
 destroyed while what was received under it stays readable to its owner. Keys that follow from it serve the index and short texts.
 
 This module and :mod:`relay.seal` are the only ones that touch cryptography. All primitives come from ``cryptography``. Private
-keys live in PEM files (PKCS 8; a hybrid key is two blocks, ML-KEM-768 first) and are never logged or stored elsewhere.
+keys live in PEM files (PKCS 8; a hybrid key is two blocks, ML-KEM-768 first) that only their owner may read, and are never logged
+or stored elsewhere.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives import hpke, keywrap, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, mlkem, x25519
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from relay import private
 from relay.errors import Misconfigured
 
 SealingAlgorithm = Literal["mlkem768-x25519", "x25519"]
@@ -170,7 +172,7 @@ class StorageKey:
     def load(cls, path: Path) -> StorageKey:
         """Read a key from a file of base64; raise ``Misconfigured`` when it is missing or has another length."""
         try:
-            raw = base64.b64decode(_read(path).strip(), validate=True)
+            raw = base64.b64decode(private.read(path).strip(), validate=True)
         except binascii.Error:
             raw = b""
         if len(raw) != CONTENT_KEY_BYTES:
@@ -240,17 +242,15 @@ def write_private(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Misconfigured("bad-key-file", f"The key file {path} can't be read: {error.strerror}.") from error
-
-
 def _load_blocks(path: Path) -> list[object]:
     try:
-        blocks = [serialization.load_pem_private_key(block, None) for block in _PEM_BLOCK.findall(_read(path))]
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        blocks = [serialization.load_pem_private_key(block, None) for block in _PEM_BLOCK.findall(private.read(path))]
+    except TypeError:  # what cryptography says of a block that needs a passphrase
+        sentence = (
+            f"{path} is encrypted, and a node has nobody to ask: keep the key decrypted with mode 0600, or as a credential."
+        )
+        raise Misconfigured("bad-key-file", sentence) from None
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise Misconfigured("bad-key-file", f"{path} is not a PEM file of private keys.") from error
     return list(blocks)
 

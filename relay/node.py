@@ -38,7 +38,7 @@ from relay.handover import Handover
 from relay.heartbeats import Heartbeats
 from relay.inbox import Inbox
 from relay.keeping import Keeper
-from relay.keys import SealingKey, SigningKey, StorageKey
+from relay.keyring import Keyring, check_usable
 from relay.log import Event, Log
 from relay.marks import Marks
 from relay.metrics import Metrics
@@ -171,7 +171,7 @@ class Node:
         """Return whether the node can sign, write its store and reach its broker, by doing the first two."""
         problems = []
         try:
-            self.centre.sealer.probe()
+            self.centre.sealer.probe(self.centre.now())
             await self.centre.store.probe(self.centre.now())
         except RelayError as error:
             problems.append(error.detail)
@@ -217,16 +217,15 @@ async def open_node(settings: Settings) -> Node:
     register = read_register(settings)
     if register.member(settings.centre) is None:
         raise Misconfigured("not-a-member", f"{settings.centre} is no active member of directory version {register.version}.")
-    signing = SigningKey.load(settings.keys.signing)
-    sealing = {key.id: key for key in map(SealingKey.load, settings.keys.sealing)}
-    _check_keys(settings, register, {signing.id, *sealing})
-    storage = StorageKey.load(settings.keys.storage)
+    keys = open_keyring(settings)
+    keys.follow(lambda: register)
+    check_usable(keys, now_ms())
     store = await Store.open(settings.store.file, settings.centre, settings.network, now_ms())
     audit = await open_epoch(store, now_ms())
-    sealer = Sealer(settings.centre, settings.network, signing)
+    sealer = Sealer(settings.centre, settings.network, keys)
     judge = Judge(register, settings.centre)
-    keeper = Keeper(register.policy.retention, storage.index_key())
-    return Node(Centre(settings, sealer, sealing, storage, judge, keeper, store, audit, Metrics(), log))
+    keeper = Keeper(register.policy.retention, keys.storage.index_key())
+    return Node(Centre(settings, sealer, keys, judge, keeper, store, audit, Metrics(), log))
 
 
 def read_register(settings: Settings) -> directory.Directory:
@@ -240,13 +239,10 @@ def read_register(settings: Settings) -> directory.Directory:
     return directory.read_directory(raw, signatures, authorities, settings.network, from_ms(now_ms()))
 
 
-def _check_keys(settings: Settings, register: directory.Directory, held: set[str]) -> None:
-    member = register.member(settings.centre)
-    usable = {key.id for key in member.keys if key.usable(from_ms(now_ms()))} if member else set()
-    if not held <= usable:
-        names = ", ".join(sorted(held - usable))
-        sentence = f"The directory does not list key {names} as valid for {settings.centre} now."
-        raise Misconfigured("key-not-listed", sentence)
+def open_keyring(settings: Settings) -> Keyring:
+    """Read the private keys that the settings name."""
+    files = settings.keys
+    return Keyring.load(settings.centre, files.signing, files.sealing, files.storage, files.checkpoint)
 
 
 def _broker_plan(settings: Settings) -> BrokerPlan:

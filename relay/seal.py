@@ -28,6 +28,7 @@ from relay import envelope as wire
 from relay.directory import Directory, Key, Member
 from relay.envelope import Core, Envelope, EnvelopeType, Item, Recipient
 from relay.errors import CannotOpen, NotAuthentic, Rejected
+from relay.keyring import Keyring
 from relay.keys import CONTENT_KEY_BYTES, RecipientKey, SealingAlgorithm, SealingKey, SigningKey, VerifyKey
 
 WRAP_PREFIX = b"intercentre-relay/1 wrap\0"
@@ -76,16 +77,16 @@ class Opened:
 
 
 class Sealer:
-    """Seals in the name of one centre."""
+    """Seals in the name of one centre, with the key of its keyring that signs at the moment, or always with the same."""
 
-    def __init__(self, centre: str, network: str, key: SigningKey) -> None:
+    def __init__(self, centre: str, network: str, keys: Keyring | SigningKey) -> None:
         self.centre = centre
         self._network = network
-        self._key = key
+        self._keys = keys
 
-    def probe(self) -> None:
-        """Sign something that is thrown away, to show that the key works."""
-        self._key.sign(b"intercentre-relay/1 probe\0", os.urandom(SALT_BYTES))
+    def probe(self, now: int) -> None:
+        """Sign something that is thrown away, to show that the key works; ``now`` in milliseconds."""
+        self._key(now).sign(b"intercentre-relay/1 probe\0", os.urandom(SALT_BYTES))
 
     def seal(
         self,
@@ -104,9 +105,10 @@ class Sealer:
             Item(id=draft.id, commitment=commit(salt, draft.content), deadline=draft.deadline)
             for draft, salt in zip(drafts, salts, strict=True)
         )
-        core = self._core(envelope_type, lane, items, addressees, epoch, directory, now)
+        key = self._key(now)
+        core = self._core(key, envelope_type, lane, items, addressees, epoch, directory, now)
         plaintexts = [salt + draft.content for draft, salt in zip(drafts, salts, strict=True)]
-        return self._enclose(core, plaintexts, addressees)
+        return self._enclose(key, core, plaintexts, addressees)
 
     def again(
         self,
@@ -126,11 +128,16 @@ class Sealer:
         """
         plaintexts = [_plaintext(old, content_key, position) for position in positions]
         items = tuple(old.core.messages[position] for position in positions)
-        core = self._core(old.core.type, old.core.lane, items, addressees, epoch or old.core.epoch, directory, now)
-        return self._enclose(core, plaintexts, addressees)
+        key = self._key(now)
+        core = self._core(key, old.core.type, old.core.lane, items, addressees, epoch or old.core.epoch, directory, now)
+        return self._enclose(key, core, plaintexts, addressees)
+
+    def _key(self, now: int) -> SigningKey:
+        return self._keys if isinstance(self._keys, SigningKey) else self._keys.signing(now)
 
     def _core(
         self,
+        key: SigningKey,
         envelope_type: EnvelopeType,
         lane: str,
         items: tuple[Item, ...],
@@ -145,7 +152,7 @@ class Sealer:
             type=envelope_type,
             id=wire.new_id(self.centre),
             origin=self.centre,
-            key=self._key.id,
+            key=key.id,
             epoch=epoch,
             lane=lane,
             to=tuple(_recipient(addressee, len(items)) for addressee in addressees),
@@ -154,7 +161,8 @@ class Sealer:
             time=now,
         )
 
-    def _enclose(self, core: Core, plaintexts: Sequence[bytes], addressees: Sequence[Addressee]) -> Sealed:
+    @staticmethod
+    def _enclose(key: SigningKey, core: Core, plaintexts: Sequence[bytes], addressees: Sequence[Addressee]) -> Sealed:
         content_key = os.urandom(CONTENT_KEY_BYTES)
         core_bytes = wire.encode_core(core)
         core_digest = hashlib.sha256(core_bytes).digest()
@@ -162,7 +170,7 @@ class Sealer:
         ciphertexts = _encrypt(content_key, core_digest, plaintexts)
         digests = tuple(hashlib.sha256(ciphertext).digest() for ciphertext in ciphertexts)
         signed = wire.encode_signed(core_bytes, wraps, digests)
-        header = signed + self._key.sign(wire.signature_prefix(core.type), signed)
+        header = signed + key.sign(wire.signature_prefix(core.type), signed)
         return Sealed(Envelope(core, core_bytes, wraps, digests, header, ciphertexts), content_key)
 
 

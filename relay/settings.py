@@ -13,7 +13,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from relay.errors import Misconfigured
@@ -32,7 +32,13 @@ def _address(value: str) -> str:
     return value
 
 
+def _listed(value: object) -> object:
+    """Return a single path as the list that it stands for."""
+    return [value] if isinstance(value, str | Path) else value
+
+
 Address = Annotated[str, AfterValidator(_address)]
+KeyFiles = Annotated[tuple[Path, ...], BeforeValidator(_listed), Field(min_length=1)]
 
 
 class _Section(BaseModel):
@@ -50,8 +56,13 @@ class DirectorySettings(_Section):
 class KeySettings(_Section):
     """Where the centre's private keys lie."""
 
-    signing: Path = Field(Path("keys/signing.pem"), description="Ed25519 key that signs what this centre says")
-    sealing: tuple[Path, ...] = Field((Path("keys/sealing.pem"),), description="keys that open what is sealed to this centre")
+    signing: KeyFiles = Field(
+        (Path("keys/signing.pem"),), description="Ed25519 keys: the newest that the directory lists as valid signs"
+    )
+    sealing: KeyFiles = Field((Path("keys/sealing.pem"),), description="keys that open what is sealed to this centre")
+    checkpoint: Annotated[tuple[Path, ...], BeforeValidator(_listed)] = Field(
+        (), description="Ed25519 keys that sign checkpoints of the audit record; without one a signing key does"
+    )
     storage: Path = Field(Path("keys/storage.key"), description="key under which content rests in the store")
 
 
@@ -76,11 +87,37 @@ class StoreSettings(_Section):
     disk_floor_bytes: int = Field(256 * 1024 * 1024, ge=0, description="free disk below which no message is taken (507)")
 
 
+class RateSettings(_Section):
+    """How much one client of the API may ask for; a second each. More is answered 429 with ``Retry-After``."""
+
+    submit: float = Field(1000, gt=0, description="requests a second under the role of this name")
+    receive: float = Field(1000, gt=0, description="requests a second under the role of this name")
+    operate: float = Field(200, gt=0, description="requests a second under the role of this name")
+    audit: float = Field(200, gt=0, description="requests a second under the role of this name")
+    admin: float = Field(20, gt=0, description="requests a second under the role of this name")
+    messages: float = Field(20_000, gt=0, description="messages a second that a client submits or takes, together")
+    burst_seconds: float = Field(10, gt=0, description="how many seconds' worth may come at once after a pause")
+    failures_per_minute: float = Field(60, gt=0, description="requests without a right token from one address")
+
+
 class ApiSettings(_Section):
     """The HTTP interface of the centre's own system and its operators."""
 
     listen: Address = Field("127.0.0.1:8080", description="host:port; plain HTTP, so keep it on loopback")
-    tokens: Path = Field(Path("tokens"), description="folder with the bearer tokens `system` and `operator`, one a file")
+    clients: Path = Field(Path("clients.json"), description="the clients of the API, their roles and the digests of their tokens")
+    tokens: Path = Field(
+        Path("tokens"), description="folder with the tokens `system` and `operator` that commands on this machine use; not the node"
+    )
+    header_seconds: float = Field(10, gt=0, description="how long a request's headers may take to come")
+    header_bytes: int = Field(32 * 1024, ge=1024, description="most bytes of a request's line and headers")
+    body_seconds: float = Field(30, gt=0, description="how long a request's body may take to come")
+    rate: RateSettings = RateSettings()
+
+
+class HealthSettings(_Section):
+    """Whether the node lives and is ready, for supervisors: a listener of its own, since it needs no token."""
+
+    listen: Address = Field("127.0.0.1:8081", description="host:port of /livez and /readyz, which say yes or no and nothing else")
 
 
 class LimitSettings(_Section):
@@ -180,6 +217,7 @@ class Settings(BaseSettings):
     broker: BrokerSettings
     store: StoreSettings = StoreSettings()
     api: ApiSettings = ApiSettings()
+    health: HealthSettings = HealthSettings()
     limits: LimitSettings = LimitSettings()
     codes: CodeSettings = CodeSettings()
     repair: RepairSettings = RepairSettings()

@@ -89,7 +89,7 @@ NO_SIGNING_KEY = {
 @pytest.mark.parametrize("name", NO_SIGNING_KEY)
 def test_what_is_no_signing_key_is_refused_by_name(name: str, tmp_path: Path) -> None:
     """Whatever the file holds, the answer is one code and a sentence with the file's name."""
-    (tmp_path / "key.pem").write_bytes(NO_SIGNING_KEY[name])
+    write_private(tmp_path / "key.pem", NO_SIGNING_KEY[name])
     assert refusal(SigningKey, tmp_path / "key.pem") == "bad-key-file"
     assert refusal(SigningKey, tmp_path / "missing.pem") == "bad-key-file"
 
@@ -98,7 +98,7 @@ def test_a_file_of_two_signing_keys_is_refused(tmp_path: Path) -> None:
     """No choice is made in silence."""
     for name in ("one", "two"):
         SigningKey.generate().save(tmp_path / name)
-    (tmp_path / "both").write_bytes((tmp_path / "one").read_bytes() + (tmp_path / "two").read_bytes())
+    write_private(tmp_path / "both", (tmp_path / "one").read_bytes() + (tmp_path / "two").read_bytes())
     assert refusal(SigningKey, tmp_path / "both") == "bad-key-file"
 
 
@@ -113,8 +113,41 @@ def test_what_is_no_sealing_key_is_refused_by_name(tmp_path: Path) -> None:
         "curve": pem(ec.generate_private_key(ec.SECP256R1())),
         "locked": pem(classic, b"password"),
     }.items():
-        (tmp_path / name).write_bytes(content)
+        write_private(tmp_path / name, content)
         assert refusal(SealingKey, tmp_path / name) == "bad-key-file"
+
+
+def test_an_encrypted_key_is_refused_in_words_of_its_own(tmp_path: Path) -> None:
+    """A node has nobody to ask for a passphrase; the sentence says so, instead of calling the file no key."""
+    write_private(tmp_path / "key.pem", pem(x25519.X25519PrivateKey.generate(), b"password"))
+    with pytest.raises(Misconfigured, match=r"key.pem is encrypted, and a node has nobody to ask"):
+        SealingKey.load(tmp_path / "key.pem")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o610])
+@pytest.mark.parametrize("kind", [SigningKey, SealingKey, StorageKey])
+def test_a_key_that_others_may_use_is_refused(kind: Any, mode: int, tmp_path: Path) -> None:
+    """What the group or the world may read or write is no secret any more; with 0600 or 0400 it loads."""
+    kind.generate().save(tmp_path / "it.key")
+    (tmp_path / "it.key").chmod(mode)
+    with pytest.raises(Misconfigured, match=f"{mode:04o}") as caught:
+        kind.load(tmp_path / "it.key")
+    assert caught.value.code == "key-file-exposed"
+    for good in (0o600, 0o400):
+        (tmp_path / "it.key").chmod(good)
+        assert kind.load(tmp_path / "it.key")
+
+
+@pytest.mark.parametrize("kind", [SigningKey, SealingKey, StorageKey])
+def test_the_mode_of_a_credential_is_the_service_managers(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In $CREDENTIALS_DIRECTORY a key may be readable for a group; the same file elsewhere may not."""
+    for folder in ("credentials", "elsewhere"):
+        (tmp_path / folder).mkdir()
+        kind.generate().save(tmp_path / folder / "it.key")
+        (tmp_path / folder / "it.key").chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    assert kind.load(tmp_path / "credentials" / "it.key")
+    assert refusal(kind, tmp_path / "elsewhere" / "it.key") == "key-file-exposed"
 
 
 @settings(deadline=None)

@@ -26,7 +26,7 @@ def written(folder: Path, content: str) -> Path:
 def test_paths_start_from_the_files_folder(tmp_path: Path) -> None:
     """A relative path in the file is found beside it, wherever the process was started."""
     settings = load(written(tmp_path, MINIMAL))
-    assert settings.keys.signing == tmp_path / "keys" / "signing.pem"
+    assert settings.keys.signing == (tmp_path / "keys" / "signing.pem",)
     assert settings.keys.sealing == (tmp_path / "keys" / "sealing.pem",)
 
 
@@ -72,7 +72,7 @@ def test_a_credential_is_found_where_systemd_puts_it(tmp_path: Path, monkeypatch
     with pytest.raises(Misconfigured, match="CREDENTIALS_DIRECTORY"):
         load(file)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "run"))
-    assert load(file).keys.signing == tmp_path / "run" / "signing"
+    assert load(file).keys.signing == (tmp_path / "run" / "signing",)
 
 
 def test_the_example_has_every_key_at_its_default(tmp_path: Path) -> None:

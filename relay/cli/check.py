@@ -83,19 +83,17 @@ def _failed(name: str, error: RelayError) -> Finding:
 
 
 def _keys(settings: Settings) -> Finding:
-    from relay.keys import SealingKey, SigningKey, StorageKey
-    from relay.node import read_register
+    from relay.clock import now_ms
+    from relay.keyring import check_usable, warnings
+    from relay.node import open_keyring, read_register
 
-    StorageKey.load(settings.keys.storage)
-    held = [SigningKey.load(settings.keys.signing).id, *(SealingKey.load(path).id for path in settings.keys.sealing)]
-    member = read_register(settings).member(settings.centre)
-    known = {key.id: key for key in member.keys if key.usable(datetime.now(UTC))} if member else {}
-    strange = [key for key in held if key not in known]
-    if strange:
-        action = "Have the authorities publish a directory with the key, or put the listed key back."
-        return Finding("keys", "fail", f"The directory does not list {', '.join(strange)} as valid now.", action)
-    ends = min(known[key].valid_until for key in held)
-    return _expiring("keys", f"{len(held)} keys are listed in the directory", ends, 30, "Have a new key listed before that.")
+    keyring, register, now = open_keyring(settings), read_register(settings), now_ms()
+    keyring.follow(lambda: register)
+    check_usable(keyring, now)
+    found = keyring.standings(now)
+    said = warnings(found, datetime.now(UTC))
+    text = f"{sum(one.state == 'valid' for one in found)} keys are held and listed as valid."
+    return Finding("keys", "warn" if said else "ok", " ".join([text, *said]), "See `relay key list`." if said else "")
 
 
 def _directory(settings: Settings) -> Finding:
