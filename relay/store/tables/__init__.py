@@ -43,6 +43,7 @@ from relay.store.tables.sent import (
     STEP_ENDED,
     VOID_OUT,
 )
+from relay.store.tables.suspect import REVOCATION, SUSPECT
 from relay.store.tables.threads import CLOCK, CLOCK_WATCHED, LEGAL_HOLD, REFERENCE, TOMBSTONE
 
 __all__ = [
@@ -78,9 +79,11 @@ __all__ = [
     "RECEIPT_OUT",
     "RECEIPT_RANGE",
     "REFERENCE",
+    "REVOCATION",
     "SAMPLE",
     "SEQUENCE",
     "STEP_ENDED",
+    "SUSPECT",
     "TOMBSTONE",
     "VOID_IN",
     "VOID_OUT",

@@ -15,6 +15,7 @@ def upgrade() -> None:
     _directories()
     _audited()
     _comparisons()
+    _suspects()
 
 
 def _directories() -> None:
@@ -119,5 +120,29 @@ def _comparisons() -> None:
         sa.Column("since", sa.BigInteger(), nullable=False),
         sa.Column("times", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("peer", "side", "first", "lane"),
+        sqlite_with_rowid=False,
+    )
+
+
+def _suspects() -> None:
+    op.create_table(
+        "revocation",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("revoked_from", sa.BigInteger(), nullable=False),
+        sa.Column("origin", sa.Text(), nullable=False),
+        sa.Column("noticed_at", sa.BigInteger(), nullable=False),
+        sa.Column("looked_to", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("key"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "suspect",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("origin", sa.Text(), nullable=False),
+        sa.Column("envelope", sa.Text(), nullable=False),
+        sa.Column("signed_at", sa.BigInteger(), nullable=False),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("key", "id"),
         sqlite_with_rowid=False,
     )
