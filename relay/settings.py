@@ -13,10 +13,12 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from relay import tls
 from relay.errors import Misconfigured
+from relay.tls import Identity
 
 if TYPE_CHECKING:
     from relay.messages import Limits
@@ -39,6 +41,15 @@ def _listed(value: object) -> object:
 
 Address = Annotated[str, AfterValidator(_address)]
 KeyFiles = Annotated[tuple[Path, ...], BeforeValidator(_listed), Field(min_length=1)]
+
+
+def _identity(certificate: Path | None, key: Path | None) -> Identity | None:
+    return Identity(certificate, key) if certificate is not None and key is not None else None
+
+
+def _both(certificate: Path | None, key: Path | None) -> None:
+    if (certificate is None) != (key is None):
+        raise ValueError("certificate and key belong together")
 
 
 class _Section(BaseModel):
@@ -66,11 +77,28 @@ class KeySettings(_Section):
     storage: Path = Field(Path("keys/storage.key"), description="key under which content rests in the store")
 
 
+class BrokerTlsSettings(_Section):
+    """How the node and the broker know each other, at an `amqps://` address; read anew at each attempt to connect."""
+
+    ca: Path | None = Field(
+        None,
+        description="certificates of the authorities that vouch for the broker; without it the system's",
+        examples=["tls/ca.pem"],
+    )
+    certificate: Path | None = Field(
+        None, description="this centre's certificate, which names it, in PEM", examples=["tls/certificate.pem"]
+    )
+    key: Path | None = Field(None, description="the certificate's private key, in PEM", examples=["tls/key.pem"])
+
+
 class BrokerSettings(_Section):
     """The RabbitMQ that carries the network's envelopes."""
 
-    url: str = Field(description="amqp://ACCOUNT@HOST:PORT/VHOST, without the password")
-    password_file: Path = Field(Path("keys/broker.password"), description="file with the account's password")
+    url: str = Field(description="amqps://ACCOUNT@HOST:PORT/VHOST, without the password; amqp:// on loopback alone")
+    authentication: Literal["auto", "certificate", "password"] = Field(
+        "auto", description="how the account is proven; auto: by `tls.certificate` where there is one, else by the password"
+    )
+    password_file: Path = Field(Path("keys/broker.password"), description="file with the account's password, where one is used")
     prefetch: int = Field(32, ge=1, le=2000, description="envelopes taken from a lane before they are acknowledged")
     publish_window: int = Field(16, ge=1, le=1000, description="envelopes published and not yet confirmed")
     confirm_seconds: float = Field(30, gt=0, description="how long to wait for the broker to confirm an envelope")
@@ -78,6 +106,26 @@ class BrokerSettings(_Section):
     heartbeat_seconds: int = Field(15, ge=1, le=600, description="AMQP heartbeat, proposed to the broker")
     ping_seconds: float = Field(10, gt=0, description="pause between two pings that a node sends to itself through the broker")
     ping_limit_seconds: float = Field(20, gt=0, description="how long a ping may take before the connections are made anew")
+    tls: BrokerTlsSettings = BrokerTlsSettings()
+
+    @property
+    def by_certificate(self) -> bool:
+        """Whether the account is proven by the certificate (EXTERNAL) rather than by a password (PLAIN)."""
+        return self.authentication == "certificate" or (self.authentication == "auto" and self.tls.certificate is not None)
+
+    @property
+    def identity(self) -> Identity | None:
+        """The files of this centre's certificate, or None when it has none."""
+        return _identity(self.tls.certificate, self.tls.key)
+
+    @model_validator(mode="after")
+    def _fits(self) -> BrokerSettings:
+        _both(self.tls.certificate, self.tls.key)
+        if self.tls != BrokerTlsSettings() and not self.url.lower().startswith("amqps:"):
+            raise ValueError("tls is set, but the address is not amqps://")
+        if self.authentication == "certificate" and self.tls.certificate is None:
+            raise ValueError("authentication by certificate needs tls.certificate and tls.key")
+        return self
 
 
 class StoreSettings(_Section):
@@ -85,6 +133,45 @@ class StoreSettings(_Section):
 
     file: Path = Field(Path("store/relay.db"), description="the SQLite file")
     disk_floor_bytes: int = Field(256 * 1024 * 1024, ge=0, description="free disk below which no message is taken (507)")
+
+
+class ApiTlsSettings(_Section):
+    """The certificate of the API; with one it speaks HTTPS. Files that change are read at the next connection."""
+
+    certificate: Path | None = Field(
+        None, description="the API's certificate, its chain after it, in PEM", examples=["tls/api.pem"]
+    )
+    key: Path | None = Field(None, description="the certificate's private key, in PEM", examples=["tls/api-key.pem"])
+    client_ca: Path | None = Field(
+        None,
+        description="certificates of the authorities that vouch for clients; without it no client is asked for a certificate",
+        examples=["tls/clients.pem"],
+    )
+    client_certificates: Literal["required", "optional"] = Field(
+        "required", description="with `client_ca`: whether a client without a certificate is let in; every client needs a token"
+    )
+    ca: Path | None = Field(
+        None,
+        description="certificates by which commands on this machine verify the API; without it the system's",
+        examples=["tls/ca.pem"],
+    )
+    name: str | None = Field(
+        None,
+        description="host name in the certificate, for commands on this machine; without it the host they ask",
+        examples=["relay.bru.example"],
+    )
+
+    @property
+    def identity(self) -> Identity | None:
+        """The files of the API's certificate, or None when it speaks plain HTTP."""
+        return _identity(self.certificate, self.key)
+
+    @model_validator(mode="after")
+    def _fits(self) -> ApiTlsSettings:
+        _both(self.certificate, self.key)
+        if self.certificate is None and self.client_ca is not None:
+            raise ValueError("client_ca needs certificate and key")
+        return self
 
 
 class RateSettings(_Section):
@@ -103,15 +190,17 @@ class RateSettings(_Section):
 class ApiSettings(_Section):
     """The HTTP interface of the centre's own system and its operators."""
 
-    listen: Address = Field("127.0.0.1:8080", description="host:port; plain HTTP, so keep it on loopback")
+    listen: Address = Field("127.0.0.1:8080", description="host:port; plain HTTP on loopback alone, see `api.tls`")
     clients: Path = Field(Path("clients.json"), description="the clients of the API, their roles and the digests of their tokens")
     tokens: Path = Field(
-        Path("tokens"), description="folder with the tokens `system` and `operator` that commands on this machine use; not the node"
+        Path("tokens"),
+        description="folder with the tokens `system` and `operator` that commands on this machine use; not the node",
     )
     header_seconds: float = Field(10, gt=0, description="how long a request's headers may take to come")
     header_bytes: int = Field(32 * 1024, ge=1024, description="most bytes of a request's line and headers")
     body_seconds: float = Field(30, gt=0, description="how long a request's body may take to come")
     rate: RateSettings = RateSettings()
+    tls: ApiTlsSettings = ApiTlsSettings()
 
 
 class HealthSettings(_Section):
@@ -254,6 +343,7 @@ def load(path: Path) -> Settings:
         settings = Settings(**given)
     except ValidationError as error:
         raise Misconfigured("bad-settings", f"{path}: {_explain(error)}") from error
+    _refuse_clear(settings)
     resolved: Settings = _resolve(settings, path.resolve().parent)
     return resolved
 
@@ -264,6 +354,13 @@ def read_secret(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise Misconfigured("bad-settings", f"The file {path} can't be read: {error}.") from error
+
+
+def _refuse_clear(settings: Settings) -> None:
+    """Raise ``Misconfigured`` when something would go to another machine, or come from one, in clear."""
+    tls.refuse_clear_amqp(settings.broker.url)
+    if settings.api.tls.certificate is None:
+        tls.refuse_clear_api(settings.api.listen)
 
 
 def _explain(error: ValidationError) -> str:
