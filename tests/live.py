@@ -19,7 +19,7 @@ import httpx2
 import pytest
 
 from relay import messages, topology
-from relay.directory import Directory, Signatures, sign
+from relay.directory import Directory, Signatures, digest, sign
 from relay.envelope import new_id
 from relay.handover import Given
 from relay.keys import SigningKey
@@ -177,9 +177,10 @@ def private_network(folder: Path, broker: PrivateBroker, vhost: str, centres: tu
 
 def redirect(network: Network, change: Callable[[dict[str, Any]], None]) -> Network:
     """Change a network's directory, sign it again by all authorities, and give it to every centre."""
-    register = json.loads((network.folder / "directory.json").read_bytes())
+    before = (network.folder / "directory.json").read_bytes()
+    register = json.loads(before)
     change(register)
-    register["version"] += 1
+    register.update(version=register["version"] + 1, previous=digest(before))
     Directory.model_validate(register)
     raw = json.dumps(register).encode()
     signatures = [

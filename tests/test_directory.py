@@ -141,7 +141,7 @@ def test_a_directory_that_contradicts_itself_is_refused_though_it_is_signed(name
     assert code_of(lambda: read(raw)) == "bad-directory"
 
 
-@pytest.mark.parametrize("raw", [b"", b"null", b"[]", b"{}", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("raw", [b"", b"null", b"[]", b"{}", b"\xff", b"[" * 30_000])
 def test_files_that_are_none_are_refused(raw: bytes) -> None:
     """Root, directory and signatures that are no documents of their form are refused with their codes."""
     assert code_of(lambda: read(raw)) == "bad-directory"
