@@ -9,6 +9,7 @@ missing one or a bad value raises ``Misconfigured`` (``bad-settings``) that name
 from __future__ import annotations
 
 import os
+import ssl
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -113,10 +114,25 @@ class BrokerSettings(_Section):
         """Whether the account is proven by the certificate (EXTERNAL) rather than by a password (PLAIN)."""
         return self.authentication == "certificate" or (self.authentication == "auto" and self.tls.certificate is not None)
 
-    @property
-    def identity(self) -> Identity | None:
-        """The files of this centre's certificate, or None when it has none."""
-        return _identity(self.tls.certificate, self.tls.key)
+    def context(self, centre: str) -> ssl.SSLContext | None:
+        """Return how to speak to an `amqps` broker, the files read now; None for another.
+
+        A certificate that proves the account must name the centre; ``Misconfigured`` otherwise, and when a file can't be used.
+        """
+        if not self.url.lower().startswith("amqps:"):
+            return None
+        identity = _identity(self.tls.certificate, self.tls.key)
+        return tls.client_context(self.tls.ca, identity, owner=centre if self.by_certificate else None)
+
+    def check(self, centre: str) -> None:
+        """Raise ``Misconfigured`` when password or certificate can't be used; one that expired may be renewed meanwhile."""
+        if not self.by_certificate:
+            read_secret(self.password_file)
+        try:
+            self.context(centre)
+        except Misconfigured as error:
+            if error.code != "certificate-expired":
+                raise
 
     @model_validator(mode="after")
     def _fits(self) -> BrokerSettings:
@@ -287,6 +303,17 @@ class RetentionSettings(_Section):
     every_seconds: float = Field(3600, gt=0, description="pause between two runs of retention")
 
 
+class AuditSettings(_Section):
+    """The audit record, and how centres watch each other's."""
+
+    comparison_seconds: float = Field(
+        3600, gt=0, description="length of the times in which what was sent is compared with what peers hold of it, seconds"
+    )
+    comparison_grace_seconds: float = Field(
+        600, ge=0, description="how long after its end a time is compared first, and a difference looked at again, seconds"
+    )
+
+
 class LogSettings(_Section):
     """The node's log, on standard error."""
 
@@ -315,6 +342,7 @@ class Settings(BaseSettings):
     alarms: AlarmSettings = AlarmSettings()
     handover: HandoverSettings = HandoverSettings()
     retention: RetentionSettings = RetentionSettings()
+    audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,7 @@ from relay.broker.bounded import FAILURES, asked_to_end, best_effort, named, spa
 from relay.broker.plan import BrokerPlan, Delivery
 from relay.broker.pulse import Pulse, Verdict
 from relay.errors import BrokerTrouble
+from relay.tls import refuse_clear_amqp
 
 CONNECT_SECONDS = 10.0
 STEP_SECONDS = 10.0
@@ -99,9 +101,10 @@ class Link:
 
     async def open(self) -> None:
         """Connect twice, then open what there is of the exchange and the lanes' queues."""
-        password = self._plan.password()
-        self._publishing = await self._connect("publish", password)
-        self._consuming = await self._connect("consume", password)
+        password = "" if self._plan.external else self._plan.password()
+        context = await asyncio.to_thread(self._plan.tls)  # it reads files
+        self._publishing = await self._connect("publish", password, context)
+        self._consuming = await self._connect("consume", password, context)
         await self._open_exchange()
         for lane, queue in self._plan.queues:
             await self._open_lane(lane, queue)
@@ -151,9 +154,11 @@ class Link:
         steps = [_cancel(lane) for lane in lanes]
         await within(asyncio.gather(*steps), seconds)
 
-    async def _connect(self, purpose: str, password: str) -> AbstractConnection:
-        url = URL(self._plan.url).with_password(password).update_query(heartbeat=self._plan.heartbeat_seconds)
-        connection = _Connection(url, self._sockets, f"{self._plan.exchange} {purpose}")
+    async def _connect(self, purpose: str, password: str, context: ssl.SSLContext | None) -> AbstractConnection:
+        refuse_clear_amqp(self._plan.url)
+        auth = "external" if self._plan.external else "plain"
+        url = URL(self._plan.url).with_password(password).with_query(heartbeat=self._plan.heartbeat_seconds, auth=auth)
+        connection = _Connection(url, self._sockets, f"{self._plan.exchange} {purpose}", context)
         await within(connection.connect(), CONNECT_SECONDS)
         connection.close_callbacks.add(self._closed)
         return connection
@@ -298,8 +303,8 @@ class _Sockets:
     async def create(self, url: URL, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:  # noqa: ANN401
         """Open a socket as the library would."""
         tls = options.pop("ssl_context_provider")
-        context = await tls.get_context() if url.scheme == "amqps" else None
-        reader, writer = await asyncio.open_connection(url.host, url.port, ssl=context, **options)
+        encryption = {"ssl": await tls.get_context(), "ssl_shutdown_timeout": CLOSE_SECONDS} if url.scheme == "amqps" else {}
+        reader, writer = await asyncio.open_connection(url.host, url.port, **encryption, **options)
         self._writers.append(writer)
         return reader, writer
 
@@ -312,8 +317,8 @@ class _Sockets:
 class _Connection(aio_pika.Connection):
     """A connection whose sockets we hold."""
 
-    def __init__(self, url: URL, sockets: _Sockets, name: str) -> None:
-        super().__init__(url, client_properties={"connection_name": name})
+    def __init__(self, url: URL, sockets: _Sockets, name: str, context: ssl.SSLContext | None) -> None:
+        super().__init__(url, ssl_context=context, client_properties={"connection_name": name})
         self.kwargs["transport_factory"] = sockets
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,8 +13,10 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 class BrokerPlan:
     """What a node uses of its broker: the exchange it writes, and per lane the queue it reads and how much it takes ahead.
 
-    ``password`` is asked at each attempt, so that a rotated one needs no restart; it may raise ``Misconfigured``. ``ping_key`` is
-    the routing key that leads from ``exchange`` back to the queue of this node's own control lane.
+    ``password`` and ``tls`` are asked at each attempt, so that what was rotated needs no restart; both may raise
+    ``Misconfigured``. ``tls`` gives the context of an ``amqps`` address, None for another. With ``external`` the account is
+    whom the certificate names (SASL EXTERNAL, RFC 4422 appendix A), and no password is sent. ``ping_key`` is the routing key
+    that leads from ``exchange`` back to the queue of this node's own control lane.
     """
 
     url: str
@@ -27,6 +30,8 @@ class BrokerPlan:
     ping_key: str
     ping_seconds: float
     ping_limit_seconds: float
+    tls: Callable[[], ssl.SSLContext | None] = lambda: None
+    external: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,14 @@ from aio_pika.exceptions import (
 )
 from yarl import URL
 
-from relay.errors import BrokerTrouble, RelayError
+from relay.broker import handshake
+from relay.errors import BrokerTrouble, Misconfigured, RelayError
 
 REPEAT_FIRST_SECONDS = 60.0
 REPEAT_LONGEST_SECONDS = 3600.0
 
 _REFUSED = (AuthenticationError, ProbableAuthenticationError, RelayError)  # ours: the password can't be read
+_OURS = frozenset({"bad-certificate", "certificate-expired", "wrong-certificate", "broker-not-encrypted"})
 _REFUSALS = ("ACCESS_REFUSED", "NOT_ALLOWED")
 _NO_VHOST = "there is no such virtual host, or the account may not use it"
 _MEND = "Its operator sees it with `relay broker plan` and mends it with `relay broker apply`; the node goes on by itself then."
@@ -31,6 +33,10 @@ def of(error: BaseException, url: str) -> BrokerTrouble:
     if isinstance(error, BrokerTrouble):
         return error
     where, words = URL(url).with_user(None), _words(error)
+    if (found := handshake.trouble(error, where)) is not None:
+        return found
+    if isinstance(error, Misconfigured) and error.code in _OURS:
+        return BrokerTrouble(error.code, error.detail)
     if isinstance(error, ChannelNotFoundEntity):
         return BrokerTrouble("topology-missing", f"The broker lacks something: {words}. {_MEND}")
     if _is_refusal(error, words):
