@@ -248,7 +248,7 @@ def open_keyring(settings: Settings) -> Keyring:
 def _broker_plan(settings: Settings) -> BrokerPlan:
     centre, broker = settings.centre, settings.broker
     lanes = (*topology.LANES, topology.CONTROL, topology.POISON)
-    read_secret(broker.password_file)  # a node that has none says so and ends; later it is read at each attempt
+    broker.check(centre)  # a node that lacks a password or certificate says so and ends; later they are read at each attempt
     return BrokerPlan(
         url=broker.url,
         password=partial(read_secret, broker.password_file),
@@ -261,6 +261,8 @@ def _broker_plan(settings: Settings) -> BrokerPlan:
         ping_key=topology.control_key(centre, centre),
         ping_seconds=broker.ping_seconds,
         ping_limit_seconds=broker.ping_limit_seconds,
+        tls=partial(broker.context, centre),
+        external=broker.by_certificate,
     )
 
 
