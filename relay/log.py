@@ -61,6 +61,7 @@ class Event(StrEnum):
     PEER_SILENT = "peer.silent"
     PEER_RETURNED = "peer.returned"
     PEER_ALARM = "peer.alarm"
+    COMPARISON_DIFFERS = "comparison.differs"
     STORE_WENT_BACK = "store.went-back"
     STORE_LACKS = "store.lacks"
     EPOCH_BEGUN = "epoch.begun"

@@ -30,6 +30,7 @@ from relay import directory, topology
 from relay.broker import Broker, BrokerPlan
 from relay.centre import Centre
 from relay.clock import from_ms, now_ms
+from relay.comparison import Comparison
 from relay.control import Control
 from relay.deadlines import Deadlines
 from relay.desk import Desk
@@ -102,6 +103,7 @@ class Node:
         self.requests = Requests(centre)
         self.recovery = Recovery(centre, self.control)
         self.heartbeats = Heartbeats(centre, self.broker, self.control, self.marks, self.recovery)
+        self.comparison = Comparison(centre, self.control, self.recovery)
         handlers = {
             "receipt": Settling(centre, self.pump.settled).take,
             "mark": self.marks.take_mark,
@@ -109,6 +111,7 @@ class Node:
             "void": Voids(centre).take,
             "heartbeat": self.heartbeats.take,
             "epoch": self.recovery.take_epoch,
+            "comparison": self.comparison.take,
         }
         self.inbox = Inbox(centre, self.broker, self.control, handlers)
         self._disk_free = _free(settings.store.file.parent)
@@ -129,6 +132,7 @@ class Node:
             "deadlines": self.deadlines.run(),
             "heartbeats": self.heartbeats.run(),
             "retention": self.retention.run(),
+            "comparison": self.comparison.run(),
             "requests": self.requests.run(),
             "watch": self._watch(),
             "broker": self.broker.run(self.inbox.deliver, self.centre.store.inbox_changed.fire),

@@ -124,6 +124,11 @@ class Point(StrEnum):
     CONTRADICTION_COMMIT_BEFORE = "contradiction-commit-before"
     CONTRADICTION_COMMIT_AFTER = "contradiction-commit-after"
 
+    # What was sent is compared with what peers hold: what is noted of it, and a summary leaves.
+    COMPARISON_COMMIT_BEFORE = "comparison-commit-before"
+    COMPARISON_COMMIT_AFTER = "comparison-commit-after"
+    COMPARISON_POSTED = "comparison-posted"
+
     # What is recorded: a request's clock, who let a message be passed on, a search, a refusal.
     REMIND_COMMIT_BEFORE = "remind-commit-before"
     REMIND_COMMIT_AFTER = "remind-commit-after"
