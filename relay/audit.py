@@ -57,6 +57,13 @@ class AuditStep(StrEnum):
     DISCARDED = "discarded"
     OVERRULED = "overruled"
     VOIDED = "voided"
+    KEY_REVOKED = "key-revoked"
+    SUSPECTED = "suspected"
+    ACCESS_REFUSED = "access-refused"
+    CLIENT_CHANGED = "client-changed"
+    APPROVAL_ASKED = "approval-asked"
+    APPROVAL_GIVEN = "approval-given"
+    APPROVAL_REFUSED = "approval-refused"
 
 
 def digest(commitments: Iterable[str]) -> str:

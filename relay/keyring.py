@@ -181,8 +181,8 @@ def last_moment(key: Key) -> datetime:
     return key.valid_until if key.revoked_from is None else min(key.valid_until, key.revoked_from)
 
 
-def destroyable(one: Standing, register: Directory) -> datetime | None:
-    """Return from when on nothing needs a private key any more; None while nobody can tell.
+def destroyable(one: Standing, register: Directory) -> datetime:
+    """Return from when on nothing needs a private key any more.
 
     What was sealed to a sealing key may be under way until the longest deadline after its last moment; a week is added. A key
     that signs is of no use after its last moment. One that the directory does not list is counted from the day it was issued.

@@ -67,11 +67,18 @@ class Event(StrEnum):
     EPOCH_BEGUN = "epoch.begun"
     REQUEST_REMINDED = "request.reminded"
     REQUEST_OVERDUE = "request.overdue"
+    KEY_UNUSABLE = "key.unusable"
+    KEY_USABLE = "key.usable"
+    KEY_EXPIRING = "key.expiring"
+    KEY_DESTROYABLE = "key.destroyable"
+    KEY_SUSPECTS = "key.suspects"
     RETENTION_RUN = "retention.run"
     HOLD_SET = "hold.set"
     HOLD_LIFTED = "hold.lifted"
     API_REFUSED = "api.refused"
     API_FAILED = "api.failed"
+    CLIENTS_CHANGED = "clients.changed"
+    CLIENTS_UNREADABLE = "clients.unreadable"
 
 
 class Log:

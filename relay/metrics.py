@@ -27,6 +27,7 @@ class Metrics:
         self.duplicates = self._counter("relay_duplicate_messages", "Messages that were already here.", "peer")
         self.rejected = self._counter("relay_rejected_messages", "Authentic messages refused on arrival.", "peer", "code")
         self.dropped = self._counter("relay_dropped_envelopes", "Envelopes dropped, unsigned about.", "code")
+        self.faults = self._counter("relay_peer_faults", "Envelopes a peer signed that were not taken, by why.", "peer", "code")
         self.forks = self._counter("relay_forked_messages", "Messages whose origin contradicts itself.", "peer")
         self.delivered = self._counter("relay_delivered_messages", "Messages the centre's system took.")
         self.nacked = self._counter("relay_nacked_messages", "Messages the centre's system did not take, by state.", "state")
@@ -55,6 +56,9 @@ class Metrics:
             "peer",
             "precedence",
             "promise",
+        )
+        self.key_expiry = self._gauge(
+            "relay_key_expiry_timestamp_seconds", "Unix time until which the keys held for a use are valid.", "use"
         )
         self.connected = self._gauge("relay_broker_connected", "1 while the broker is reachable.")
         self.retention_run = self._gauge("relay_retention_run_seconds", "Unix time at which a run of retention last ended.")

@@ -32,14 +32,16 @@ from relay.centre import Centre
 from relay.clock import from_ms, now_ms
 from relay.comparison import Comparison
 from relay.control import Control
+from relay.custody import Custody
 from relay.deadlines import Deadlines
 from relay.desk import Desk
-from relay.errors import Busy, Misconfigured, RelayError, StoreTrouble
+from relay.errors import Busy, Misconfigured, NotReady, RelayError, StoreTrouble
 from relay.handover import Handover
 from relay.heartbeats import Heartbeats
 from relay.inbox import Inbox
 from relay.keeping import Keeper
 from relay.keyring import Keyring, check_usable
+from relay.limits import Gate
 from relay.log import Event, Log
 from relay.marks import Marks
 from relay.metrics import Metrics
@@ -104,6 +106,7 @@ class Node:
         self.recovery = Recovery(centre, self.control)
         self.heartbeats = Heartbeats(centre, self.broker, self.control, self.marks, self.recovery)
         self.comparison = Comparison(centre, self.control, self.recovery)
+        self.custody = Custody(centre, self.recovery)
         handlers = {
             "receipt": Settling(centre, self.pump.settled).take,
             "mark": self.marks.take_mark,
@@ -113,7 +116,7 @@ class Node:
             "epoch": self.recovery.take_epoch,
             "comparison": self.comparison.take,
         }
-        self.inbox = Inbox(centre, self.broker, self.control, handlers)
+        self.inbox = Inbox(centre, self.broker, self.control, handlers, Gate())
         self._disk_free = _free(settings.store.file.parent)
         self._stopping = asyncio.Event()
 
@@ -131,6 +134,7 @@ class Node:
             "marks": self.marks.run(),
             "deadlines": self.deadlines.run(),
             "heartbeats": self.heartbeats.run(),
+            "custody": self.custody.run(),
             "retention": self.retention.run(),
             "comparison": self.comparison.run(),
             "requests": self.requests.run(),
@@ -155,11 +159,13 @@ class Node:
         """Ask the node to stop: it drains, commits, acknowledges, and :meth:`run` returns."""
         self._stopping.set()
 
-    def full(self) -> Busy | StoreTrouble | None:
+    def full(self) -> Busy | NotReady | StoreTrouble | None:
         """Return why no message can be taken now, or None."""
         settings = self.centre.settings
         if (trouble := self.recovery.trouble) is not None:
             return trouble
+        if (unusable := self.custody.trouble) is not None:
+            return unusable
         if self._disk_free < settings.store.disk_floor_bytes:
             sentence = f"Only {self._disk_free} bytes of disk are free, below the floor; nothing is taken until there are more."
             return StoreTrouble("disk-full", sentence)
@@ -179,7 +185,7 @@ class Node:
             await self.centre.store.probe(self.centre.now())
         except RelayError as error:
             problems.append(error.detail)
-        if (full := self.full()) is not None and isinstance(full, StoreTrouble):
+        if (full := self.full()) is not None and isinstance(full, NotReady | StoreTrouble):
             problems.append(full.detail)
         if self.broker.trouble is not None:
             problems.append(self.broker.trouble.detail)

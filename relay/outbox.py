@@ -25,7 +25,7 @@ from relay.centre import Centre
 from relay.clock import to_ms
 from relay.codes import precedence_rank
 from relay.envelope import new_id
-from relay.errors import Busy, Conflict, Problem, Refused, RelayError, StoreTrouble
+from relay.errors import Busy, Conflict, NotReady, Problem, Refused, RelayError, StoreTrouble
 from relay.keeping import recall
 from relay.log import Event
 from relay.messages import Message
@@ -92,7 +92,7 @@ class _Request:
 class Outbox:
     """Takes messages in; ``full`` says whether it must refuse for now."""
 
-    def __init__(self, centre: Centre, versions: Versions, full: Callable[[], Busy | StoreTrouble | None]) -> None:
+    def __init__(self, centre: Centre, versions: Versions, full: Callable[[], Busy | NotReady | StoreTrouble | None]) -> None:
         self._centre = centre
         self._versions = versions
         self._full = full

@@ -143,6 +143,10 @@ class Point(StrEnum):
     ACCESS_COMMIT_BEFORE = "access-commit-before"
     ACCESS_COMMIT_AFTER = "access-commit-after"
 
+    # A key that the directory revoked, and what was taken under it.
+    REVOCATION_COMMIT_BEFORE = "revocation-commit-before"
+    REVOCATION_COMMIT_AFTER = "revocation-commit-after"
+
 
 Handler = Callable[[Point], None]
 

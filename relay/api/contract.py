@@ -177,6 +177,7 @@ class Health(_Body):
     centre: str
     ready: bool
     problems: list[str] = Field(description="sentences; empty when the node is ready")
+    warnings: list[str] = Field(description="sentences: what to see to soon, of the node's keys; it works all the same")
     broker_connected: bool
     unsent_envelopes: int | None
     open_deliveries: int | None = Field(description="(envelope, recipient) pairs without a terminal receipt")

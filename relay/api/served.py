@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, cast
+from typing import Protocol, cast
 
 from starlette.requests import Request
 
+from relay.api.limits import Limits
+from relay.api.refusals import Refusals
 from relay.broker import Broker
 from relay.centre import Centre
+from relay.custody import Custody
+from relay.clients import Clients
 from relay.deadlines import Deadlines
 from relay.desk import Desk
-from relay.errors import Busy, StoreTrouble
+from relay.errors import Busy, NotReady, StoreTrouble
 from relay.handover import Handover
 from relay.heartbeats import Heartbeats
 from relay.outbox import Outbox
@@ -25,8 +29,6 @@ from relay.pump import Pump
 from relay.received import ReceivedMessages
 from relay.recovery import Recovery
 from relay.retention import Retention
-
-Role = Literal["system", "operator"]
 
 ASK_AGAIN_SECONDS = 1.0
 PROBE_SECONDS = 5.0
@@ -48,6 +50,7 @@ class Served(Protocol):
     """A node, as far as the API knows it."""
 
     centre: Centre
+    custody: Custody
     outbox: Outbox
     handover: Handover
     pump: Pump
@@ -59,7 +62,7 @@ class Served(Protocol):
     recovery: Recovery
     broker: Broker
 
-    def full(self) -> Busy | StoreTrouble | None:
+    def full(self) -> Busy | NotReady | StoreTrouble | None:
         """Return why no message can be taken now, or None."""
 
     async def health(self) -> Verdict:
@@ -96,9 +99,11 @@ class Here:
     """What the routes share; ``stopping`` is set when the API takes no further requests."""
 
     node: Served
-    roles: dict[bytes, Role] = field(repr=False)
+    clients: Clients
+    limits: Limits
     readiness: Readiness
     stopping: asyncio.Event
+    refusals: Refusals = field(default_factory=Refusals)
 
     @property
     def centre(self) -> Centre:
@@ -109,8 +114,3 @@ class Here:
 def here(request: Request) -> Here:
     """Return what the routes share."""
     return cast("Here", request.app.state.here)
-
-
-def role(request: Request) -> Role | None:
-    """Return who asks, or None where no token is needed or none was right."""
-    return getattr(request.state, "role", None)

@@ -1,4 +1,4 @@
-"""What was taken under a key that the directory revoked since: which revocations were looked into, and what each casts doubt on."""
+"""What was taken under a key that is revoked since: which revocations were looked into, and what each casts doubt on."""
 
 from __future__ import annotations
 
