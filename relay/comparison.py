@@ -85,7 +85,7 @@ class Comparison:
         now, settings = self._centre.now(), self._centre.settings.audit
         period = int(settings.comparison_seconds * 1000)
         end = (now - int(settings.comparison_grace_seconds * 1000)) // period * period
-        await self._line_up(end, period)
+        await self._line_up(end, period, now // period * period)
         waiting = await self._centre.store.read(partial(compared.due, limit=DUE_AT_ONCE))
         for first, until in sorted({(one.first, one.until) for one in waiting}):
             sent = await self._centre.store.read(partial(compared.sent_then, first=first, until=until))
@@ -96,21 +96,27 @@ class Comparison:
 
     async def _rounds(self) -> None:
         settings = self._centre.settings.audit
+        soon = max(min(settings.comparison_seconds, settings.comparison_grace_seconds), 0.05)
         while True:
-            soon = min(settings.comparison_seconds, settings.comparison_grace_seconds)
-            await asyncio.sleep(max(soon if self._differs else settings.comparison_seconds, 0.05))
             self._differs = False
             try:
                 await self.round()
             except StoreTrouble as trouble:  # the next round finds the same
                 self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
+            await self._pause(settings.comparison_seconds, soon)
 
-    async def _line_up(self, end: int, period: int) -> None:
-        """Note for each time that is over which peers were sent something in it."""
+    async def _pause(self, seconds: float, soon: float) -> None:
+        """Wait for the next round: as long as a time is, less once a difference was seen that is to be looked at again."""
+        begun = self._centre.elapsed()
+        while (passed := (self._centre.elapsed() - begun) / 1000) < seconds and not (self._differs and passed >= soon):
+            await asyncio.sleep(min(soon, seconds - passed))
+
+    async def _line_up(self, end: int, period: int, present: int) -> None:
+        """Note for each time that is over which peers were sent something in it; begin with the present one."""
         store = self._centre.store
         marker = await store.read(compared.compared_until)
-        if marker is None or marker > end:
-            await self._commit(lambda connection: compared.set_compared_until(connection, end))
+        if marker is None:
+            await self._commit(lambda connection: compared.set_compared_until(connection, present))
             return
         for first in range(marker, end, period)[:PERIODS_AT_ONCE]:
             until = min(first + period, end)
