@@ -14,6 +14,7 @@ forgotten once both agree; after a week it is asked about no more and stays list
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -62,7 +63,7 @@ class Comparison:
         self._watch = watch
         self._waiting: dict[tuple[str, Side, int], Body] = {}
         self._asked = asyncio.Event()
-        self._differs = False
+        self._differs = asyncio.Event()
 
     async def run(self) -> None:
         """Compare regularly, and answer peers, until cancelled."""
@@ -96,20 +97,17 @@ class Comparison:
 
     async def _rounds(self) -> None:
         settings = self._centre.settings.audit
-        soon = max(min(settings.comparison_seconds, settings.comparison_grace_seconds), 0.05)
+        soon = min(settings.comparison_seconds, settings.comparison_grace_seconds)
         while True:
-            self._differs = False
+            self._differs.clear()
             try:
                 await self.round()
             except StoreTrouble as trouble:  # the next round finds the same
                 self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
-            await self._pause(settings.comparison_seconds, soon)
-
-    async def _pause(self, seconds: float, soon: float) -> None:
-        """Wait for the next round: as long as a time is, less once a difference was seen that is to be looked at again."""
-        begun = self._centre.elapsed()
-        while (passed := (self._centre.elapsed() - begun) / 1000) < seconds and not (self._differs and passed >= soon):
-            await asyncio.sleep(min(soon, seconds - passed))
+            await asyncio.sleep(soon)  # a difference that is seen meanwhile is looked at again after that
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(settings.comparison_seconds - soon, 0.05)):
+                    await self._differs.wait()
 
     async def _line_up(self, end: int, period: int, present: int) -> None:
         """Note for each time that is over which peers were sent something in it; begin with the present one."""
@@ -191,7 +189,8 @@ class Comparison:
         kept, later = await self._commit(partial(self._keep, seen=seen, peer=peer, side=side, first=body.first, now=now))
         for act in later:
             act()
-        self._differs = self._differs or any(one.times < SEEN for one in kept)
+        if any(one.times < SEEN for one in kept):
+            self._differs.set()
         return bool(kept)
 
     def _keep(
