@@ -13,7 +13,8 @@ The class says who must act and whether the relay tries again by itself; the cod
     │   ├── NotAuthentic  no verified sender: counted, a sample kept, nothing signed about it
     │   ├── NotForUs      does not name this centre: dropped and counted
     │   ├── CannotOpen    authentic, but not readable here now: answered with a nack, which is no verdict
-    │   └── Rejected      a verdict on authentic bytes that another try cannot change: a signed rejection
+    │   ├── Rejected      a verdict on authentic bytes that another try cannot change: a signed rejection
+    │   └── OverLimit     authentic, and more than its sender may cost: counted, not kept, nothing signed about it
     ├── BrokerTrouble     node-wide: the node waits and tries again
     ├── StoreTrouble      node-wide: the node stops taking and tries again
     ├── NotReady          node-wide: nothing new is taken until somebody acts; what is under way goes on (HTTP 503)
@@ -115,6 +116,10 @@ class CannotOpen(EnvelopeError):
 
 class Rejected(EnvelopeError):
     """A final verdict on authentic bytes."""
+
+
+class OverLimit(EnvelopeError):
+    """Authentic, but more than its sender may cost here; its origin's marks bring again what matters."""
 
 
 class BrokerTrouble(RelayError):

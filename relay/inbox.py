@@ -7,7 +7,8 @@ crash at any point means another delivery of the same bytes, which the store rec
 
 What is not authentic is counted, a bounded sample kept, nothing signed about it; what does not name this centre is dropped and
 counted; what is authentic and refused is quarantined and answered with a signed rejection; what ends the process each time it is
-opened is opened no more (:mod:`relay.poison`). None of it holds up the next envelope. While the store can't be written the inbox
+opened is opened no more (:mod:`relay.poison`); what a sender sends beyond :mod:`relay.limits` is counted. None of it holds up the
+next envelope. While the store can't be written the inbox
 keeps its group and tries again; consumption pauses by itself, as nothing is acknowledged.
 """
 
@@ -20,22 +21,23 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
-from relay import points, recalls, topology
+from relay import limits, points, recalls, topology
 from relay.audit import AuditStep
 from relay.broker import Broker, Delivery
 from relay.centre import Centre
 from relay.control import Control
 from relay.envelope import Core, Envelope
-from relay.errors import CannotOpen, NotAuthentic, NotForUs, Rejected, RelayError, StoreTrouble
+from relay.errors import CannotOpen, NotAuthentic, NotForUs, OverLimit, Rejected, RelayError, StoreTrouble
 from relay.intake import MAX_GROUP, Intake, is_alone
 from relay.judging import POISON, Judged, Judging, Verdict, failed
 from relay.keeping import Recall
+from relay.limits import Gate
 from relay.log import Event
 from relay.points import Point
 from relay.poison import Asking, Poison, digest
 from relay.receipts import Nack, State, Statement, ranges
 from relay.seal import Opened
-from relay.store import Connection, attempts, incoming
+from relay.store import Connection, attempts, heard, incoming, samples
 from relay.store.incoming import Arrival, Place, Taken
 
 SAMPLE_BYTES = 64 * 1024
@@ -73,12 +75,13 @@ class _Outcome:
 class Inbox:
     """Takes envelopes in; ``handlers`` take the control envelopes by type."""
 
-    def __init__(self, centre: Centre, broker: Broker, control: Control, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, centre: Centre, broker: Broker, control: Control, handlers: Mapping[str, Handler], gate: Gate) -> None:
         self._centre = centre
         self._broker = broker
         self._control = control
         self._handlers = handlers
-        self._judging, self._poison, self._asking = Judging(centre), Poison(), Asking()
+        self._gate = gate
+        self._judging, self._poison, self._asking = Judging(centre, gate), Poison(), Asking()
         self._one_attempt = asyncio.Lock()  # so that no other attempt is counted for what one of them does to the process
         self._messages, self._answers = Intake(), Intake(CONTROL_PAUSE_SECONDS)
 
@@ -182,7 +185,9 @@ class Inbox:
         outcome, now = _Outcome(), self._centre.now()
         for one in judged:
             if isinstance(one.error, NotAuthentic):
-                incoming.add_sample(connection, one.error.code, one.error.detail, one.delivery.raw[:SAMPLE_BYTES], now)
+                self._sample(connection, one, one.error.code, one.error.detail, now)
+            elif one.error is None and one.opened is not None and self._is_epoch_too_many(connection, one.opened, outcome, now):
+                pass
             elif one.shut:
                 self._take_shut(connection, one, outcome, now)
             elif one.error is None and one.opened is not None:
@@ -190,7 +195,7 @@ class Inbox:
                     self._take_batch(connection, one, outcome, now)
                 else:
                     self._take_control(connection, one, outcome, now)
-            if one.delivery.redelivered and not one.shut:
+            if is_alone(one.delivery) and not one.shut:
                 attempts.end(connection, digest(one.delivery))
         for origin, said in outcome.said.items():
             outcome.receipts += self._control.tell(connection, origin, said, now)
@@ -206,19 +211,27 @@ class Inbox:
         rank = topology.LANES.index(core.lane) if core.lane in topology.LANES else len(topology.LANES)
         recipient = core.recipient(centre.id)
         key = centre.storage_key.wrap(opened.content_key) if opened.content_key else b""
-        taken = incoming.take(connection, Arrival(opened.envelope, recipient.first, key, rank, codes, kept), now)
+        refused = sum(code is not None for code in codes)
+        if refused and not self._gate.may(core.origin, "refused", limits.REFUSED, centre.elapsed(), refused):
+            self._leave_out(core, limits.TOO_MANY_REFUSED, outcome)
+            return
+        crowded = bool(refused) and self._is_crowded(connection, core.origin, refused)
+        taken = incoming.take(connection, Arrival(opened.envelope, recipient.first, key, rank, codes, kept, crowded), now)
+        if taken.over:
+            self._leave_out(core, limits.TOO_MANY_GAPS, outcome)
+            return
         self._say(opened.envelope, taken, outcome, now)
         self._say_again(core, taken, outcome, now)
         for position in taken.accepted:
             if (found := kept[position]) is not None and found.recall is not None:
                 self._recall(connection, opened.envelope, position, found.recall, outcome, now)
-        if taken.duplicate:
+        if taken.duplicate and self._gate.may(core.origin, "copies", limits.COPIES, centre.elapsed()):
             sequences = [(recipient.first, recipient.last)]
             again = incoming.receipts(connection, core.origin, core.epoch, core.lane, sequences, MAX_GROUP)
             outcome.receipts += [(core.origin, raw) for raw in again]
         if taken.forked:
             detail = f"Envelope {core.id} of {core.origin} contradicts what this centre holds."
-            incoming.add_sample(connection, "fork", detail, one.delivery.raw[:SAMPLE_BYTES], now)
+            self._sample(connection, one, "fork", detail, now)
         outcome.stored += len(taken.accepted)
         outcome.later.append(partial(self._count, opened.envelope, taken))
 
@@ -271,7 +284,7 @@ class Inbox:
         assert one.opened is not None  # noqa: S101 - a shut envelope without error was verified
         core = one.opened.envelope.core
         detail = f"Envelope {core.id} of {core.origin} ended or failed this node when it was taken in; it is not opened any more."
-        incoming.add_sample(connection, POISON, detail, one.delivery.raw[:SAMPLE_BYTES], now)
+        self._sample(connection, one, POISON, detail, now)
         outcome.later.append(partial(self._say_poison, core))
         if core.type != "batch":
             return
@@ -291,10 +304,13 @@ class Inbox:
         assert one.opened is not None  # noqa: S101 - a judged control envelope without error is opened
         core = one.opened.envelope.core
         try:
-            later = self._handlers[core.type](connection, core.origin, one.opened, now)
+            handler = self._handlers.get(core.type)
+            if handler is None:
+                raise Rejected("bad-control", f"This node does not deal with envelopes of type {core.type}.")
+            later = handler(connection, core.origin, one.opened, now)
         except RelayError as error:
-            incoming.add_sample(connection, error.code, error.detail, one.delivery.raw[:SAMPLE_BYTES], now)
-            outcome.later.append(partial(self._drop, error))
+            self._sample(connection, one, error.code, error.detail, now)
+            outcome.later.append(partial(self._drop, error, core.origin))
         else:
             if later is not None:
                 outcome.later.append(later)
@@ -304,9 +320,9 @@ class Inbox:
         for one in judged:
             self._centre.metrics.received.labels(one.delivery.lane).inc()
             if one.error is not None:
-                self._drop(one.error)
+                self._drop(one.error, one.opened.envelope.core.origin if one.opened is not None else None)
             if isinstance(one.error, CannotOpen) and one.opened is not None:
-                self._ask_again(one.opened.envelope, one.error)
+                self._ask_again(one.opened.envelope)
         for recipient, raw in outcome.receipts:
             self._control.post(recipient, raw)
         points.reach(Point.INBOX_POSTED)
@@ -315,9 +331,9 @@ class Inbox:
         if outcome.stored:
             self._centre.store.inbox_changed.fire()
 
-    def _ask_again(self, envelope: Envelope, error: CannotOpen) -> None:
+    def _ask_again(self, envelope: Envelope) -> None:
         if envelope.core.type == "batch":
-            self._ask(envelope.core, range(len(envelope.core.messages)), error.code)
+            self._ask(envelope.core, range(len(envelope.core.messages)), "cannot-unwrap")
 
     def _ask(self, core: Core, positions: Iterable[int], reason: str) -> None:
         """Ask for messages of an envelope in another form; for the same ones again and again with growing pauses."""
@@ -327,11 +343,48 @@ class Inbox:
             nack = Nack(epoch=core.epoch, lane=core.lane, missing=missing, reason=reason)
             self._control.post(core.origin, nack)
 
-    def _drop(self, error: RelayError) -> None:
+    def _sample(self, connection: Connection, one: Judged, code: str, detail: str, now: int) -> None:
+        """Keep a bounded number of samples, per verified sender and of all bytes without one."""
+        sender = one.opened.envelope.core.origin if one.opened is not None else ""
+        if self._gate.may(sender, "samples", limits.SAMPLES, self._centre.elapsed()):
+            samples.add(connection, code, detail, one.delivery.raw[:SAMPLE_BYTES], now, sender)
+
+    def _is_epoch_too_many(self, connection: Connection, opened: Opened, outcome: _Outcome, now: int) -> bool:
+        """Return whether a sender began too many epochs to take anything of this one."""
+        core = opened.envelope.core
+        if self._gate.knows_epoch(core.origin, core.epoch):
+            return False
+        since, most = now - limits.EPOCHS_WITHIN_MS, limits.MOST_EPOCHS
+        if heard.let_in(connection, core.origin, core.epoch, now, since, most):
+            outcome.later.append(partial(self._gate.know_epoch, core.origin, core.epoch))
+            return False
+        self._leave_out(core, limits.TOO_MANY_EPOCHS, outcome)
+        return True
+
+    def _is_crowded(self, connection: Connection, origin: str, more: int) -> bool:
+        """Return whether so many refused messages of a sender wait here that no more are kept with their content."""
+        now = self._centre.elapsed()
+        count = self._gate.quarantined(origin, now)
+        if count is None:
+            count = incoming.quarantined(connection, origin)
+            self._gate.note_quarantined(origin, count, now)
+        self._gate.note_quarantined(origin, more)
+        return count >= limits.MOST_QUARANTINED
+
+    def _leave_out(self, core: Core, code: str, outcome: _Outcome) -> None:
+        """Count an envelope that is not taken, since its sender would cost too much."""
+        outcome.later.append(
+            partial(self._drop, OverLimit(code, f"Envelope {core.id} of {core.origin} is beyond a limit."), core.origin)
+        )
+
+    def _drop(self, error: RelayError, sender: str | None) -> None:
+        """Count what is not taken, under its verified sender if there is one, and say so as often as the log should hear it."""
         self._centre.metrics.dropped.labels(error.code).inc()
+        if sender is not None:
+            self._centre.metrics.faults.labels(sender, error.code).inc()
         if isinstance(error, NotForUs):
             self._centre.log.debug(Event.INBOX_DROPPED, code=error.code, detail=error.detail)
-        else:
+        elif self._gate.may(sender or "", "log", limits.SAMPLES, self._centre.elapsed()):
             self._centre.log.warning(Event.INBOX_SAMPLED, code=error.code, detail=error.detail)
 
     def _count(self, envelope: Envelope, taken: Taken) -> None:

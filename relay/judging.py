@@ -14,8 +14,9 @@ from relay.broker import Delivery
 from relay.centre import Centre
 from relay.clock import from_ms
 from relay.envelope import Core, Envelope
-from relay.errors import EnvelopeError, NotAuthentic, NotForUs, Refused, Rejected
+from relay.errors import CannotOpen, EnvelopeError, NotAuthentic, NotForUs, Refused, Rejected
 from relay.keeping import Kept, Recall
+from relay.limits import Gate
 from relay.messages import Message
 from relay.policy import marks
 from relay.seal import Opened
@@ -46,10 +47,11 @@ class Judged:
 
 
 class Judging:
-    """Judges what was delivered to one centre."""
+    """Judges what was delivered to one centre; ``gate`` knows what each sender may still cost."""
 
-    def __init__(self, centre: Centre) -> None:
+    def __init__(self, centre: Centre, gate: Gate) -> None:
         self._centre = centre
+        self._gate = gate
 
     def judge(self, delivery: Delivery) -> Judged:
         """Open one delivery and judge its messages."""
@@ -58,6 +60,8 @@ class Judging:
         try:
             envelope = self._verified(delivery)
             opened = Opened(envelope, b"", ())
+            self._gate.admit(envelope.core, len(delivery.raw), centre.elapsed())
+            self._check_suite(envelope.core)
             opened = seal.unseal(envelope, centre.id, centre.sealing_keys)
             contents = opened.contents if envelope.core.type == "batch" else ()
             return Judged(delivery, opened, tuple(self._verdict(envelope, content, centre.now()) for content in contents))
@@ -80,8 +84,16 @@ class Judging:
         if delivery.routing_key.startswith(f"{centre.id}."):
             raise NotForUs("own-echo", "The envelope is this centre's own.")
         envelope = wire.parse(delivery.raw)
+        if delivery.lane not in (envelope.core.lane, topology.POISON):
+            raise NotAuthentic("wrong-queue", f"An envelope of lane {envelope.core.lane} came from the queue of {delivery.lane}.")
         seal.verify(envelope, centre.id, centre.settings.network, centre.directory, from_ms(centre.now()))
         return envelope
+
+    def _check_suite(self, core: Core) -> None:
+        """Refuse to open messages under a suite that is not allowed; what a receipt says is no secret of that kind."""
+        suite = core.recipient(self._centre.id).suite
+        if core.type == "batch" and suite not in self._centre.directory.policy.suites:
+            raise CannotOpen("suite-not-allowed", f"Envelope {core.id} of {core.origin} is sealed with {suite}.")
 
     def _verdict(self, envelope: Envelope, content: bytes | Rejected, now: int) -> Verdict:
         """Judge a message of an authentic envelope."""

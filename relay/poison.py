@@ -2,8 +2,8 @@
 
 What the broker delivers again may be what ended the process before. So its attempt is committed before it is opened
 (:mod:`relay.store.attempts`) and removed by the transaction that takes it in. After three attempts without that, an envelope is
-*shut*: its header is read, its signature verified, and nothing else of it is touched. So is everything the broker gave up on
-(``relay.in.<ID>.poison``). Of a shut batch the origin is asked to send each message in an envelope of its own; a shut envelope
+*shut*: its header is read, its signature verified, and nothing else of it is touched. What the broker gave up on
+(``relay.in.<ID>.poison``) has its attempts here, too: were its word enough, whoever runs it could have any message refused. Of a shut batch the origin is asked to send each message in an envelope of its own; a shut envelope
 with a single message is rejected with code ``poison`` and quarantined by its header alone.
 
 :class:`Asking` spaces out what is asked for again and again, such as an envelope that can't be opened.
@@ -15,7 +15,6 @@ import hashlib
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from relay import topology
 from relay.broker import Delivery
 from relay.store import Connection, attempts
 
@@ -40,7 +39,7 @@ class Poison:
 
     def is_shut(self, delivery: Delivery) -> bool:
         """Return whether a delivery must not be opened, as far as is known without the store."""
-        return delivery.lane == topology.POISON or (bool(self._shut) and digest(delivery) in self._shut)
+        return bool(self._shut) and digest(delivery) in self._shut
 
     def begin(self, connection: Connection, delivery: Delivery, now: int) -> bool:
         """Count a delivery as begun, unless it was too often; return whether it may be opened."""

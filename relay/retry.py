@@ -69,11 +69,11 @@ class Allowance:
     left: float
     at: int
 
-    def take(self, now: int) -> bool:
-        """Return whether one more is allowed now, and count it."""
+    def take(self, now: int, count: float = 1) -> bool:
+        """Return whether so many more are allowed now, and count them."""
         self.left = min(self.burst, self.left + max(now - self.at, 0) * self.rate / 1000)
         self.at = now
-        if self.left < 1:
+        if self.left < count:
             return False
-        self.left -= 1
+        self.left -= count
         return True

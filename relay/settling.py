@@ -57,6 +57,8 @@ class Settling:
                         code=statement.code,
                     )
                 )
+        if not leaves:  # evidence of nothing: a member could fill the disk with it
+            said.forget_receipt(connection, number)
         centre.audit.append(connection, leaves)
         states = Counter(statement.state for statement in body.statements)
         return partial(self._taken, sender, opened.envelope.core.id, states, settled)

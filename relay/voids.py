@@ -6,10 +6,11 @@ copy changes nothing. It is noted in the record; a message that comes later all 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
-from relay import receipts
+from relay import limits, receipts
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.errors import Rejected
@@ -27,6 +28,7 @@ class Voids:
 
     def __init__(self, centre: Centre) -> None:
         self._centre = centre
+        self._added = Counter[str]()
 
     def take(self, connection: Connection, sender: str, opened: Opened, now: int) -> Callable[[], None] | None:
         """Close the sender's own sequences that a void names; a statement of a state unknown here is passed over."""
@@ -40,17 +42,27 @@ class Voids:
         leaves = []
         for statement in said:
             if missing := _missing(connection, sender, statement):
-                self._close(connection, sender, statement, missing, now)
+                if not self._close(connection, sender, statement, missing, now):
+                    break
                 commitments = _commitments(statement, missing)
                 closed[statement.state] = closed.get(statement.state, 0) + len(commitments)
-                common = {"envelope": core.id, "peer": sender, "code": statement.state}
-                leaves.append(self._centre.audit.leaf(AuditStep.VOIDED, now, commitments=commitments, **common))
+                leaf = partial(self._centre.audit.leaf, AuditStep.VOIDED, now, envelope=core.id, peer=sender)
+                leaves.append(leaf(commitments=commitments, code=statement.state))
         self._centre.audit.append(connection, leaves)
         return partial(self._count, sender, closed) if closed else None
 
-    def _close(self, connection: Connection, sender: str, statement: Statement, missing: list[tuple[int, int]], now: int) -> None:
+    def _close(self, connection: Connection, sender: str, statement: Statement, missing: list[tuple[int, int]], now: int) -> bool:
+        """Close what a statement names; return False when its sender's lane has too many gaps for that."""
+        whole = Range(statement.epoch, statement.lane, statement.first, statement.last)
+        if incoming.close(connection, sender, whole) is None:
+            self._centre.metrics.faults.labels(sender, limits.TOO_MANY_GAPS).inc()
+            return False
         voided.add(connection, sender, statement.epoch, statement.lane, missing, statement.state, now)
-        incoming.close(connection, sender, Range(statement.epoch, statement.lane, statement.first, statement.last))
+        self._added[sender] += len(missing)
+        if self._added[sender] >= limits.VOIDS_TRIMMED_EVERY:
+            self._added[sender] = 0
+            voided.trim(connection, sender, limits.MOST_VOID_RANGES)
+        return True
 
     def _count(self, sender: str, closed: dict[str, int]) -> None:
         for state, count in closed.items():

@@ -35,7 +35,7 @@ from relay.rabbit import Management, PrivateBroker
 from relay.received import Act
 from relay.release import Done, Releases
 from relay.settings import load
-from relay.store import Connection, clocks, incoming, parked, record, retained, threads
+from relay.store import Connection, clocks, incoming, parked, record, retained, samples, threads
 from relay.store.tables import IDEMPOTENCY, INBOX_MESSAGE
 from tests.crash import Crashing, armed
 from tests.live import EXAMPLES, eventually, message, private_network
@@ -435,7 +435,7 @@ async def purging(world: World) -> Callable[[], Awaitable[Any]]:
         old = now_ms() - 100 * DAY_MS
         key = {"key": f"old {stored.id}", "digest": b"", "message": stored.id, "recipients": "[]", "created_at": old}
         connection.execute(insert(IDEMPOTENCY), {name: value for name, value in key.items() if name in IDEMPOTENCY.c})
-        incoming.add_sample(connection, "bad-signature", "An old sample.", b"", old)
+        samples.add(connection, "bad-signature", "An old sample.", b"", old)
 
     await world.live[B].centre.store.write(age)
 
@@ -652,7 +652,7 @@ GROUPS: dict[str, list[Case]] = {
     RECORDED: [
         *cases(A, reminding, *around("remind-commit")),
         *cases(A, releasing, *around("release-commit")),
-        *cases(A, asking("GET", "/v1/messages?kind=seizure"), *around("search-commit")),
+        *cases(A, asking("GET", "/v1/messages?kind=seizure&reason=case"), *around("search-commit")),
         *cases(A, asking("POST", "/v1/messages"), *around("refusal-commit")),
     ],
 }

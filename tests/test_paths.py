@@ -13,7 +13,7 @@ from relay.errors import BrokerTrouble, Conflict, Refused
 from relay.messages import parse
 from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
-from relay.store import incoming, outgoing
+from relay.store import incoming, outgoing, samples
 from tests.live import LANE, Live, eventually, message, private_network, redirect
 
 A, B, C, D = CENTRES = ("PATHA", "PATHB", "PATHC", "PATHD")
@@ -171,24 +171,24 @@ async def test_what_is_not_authentic_is_counted_and_holds_up_nothing(live: Live)
     flipped = bytearray(sealed)
     flipped[-1] ^= 1
     forged = live.seal(A, [B], [message()], signer=D).raw
-    before = len(await live[B].centre.store.read(incoming.samples))
+    before = len(await live[B].centre.store.read(samples.listed))
     for raw in (bytes(flipped), b"junk", forged):
         await live.inject(A, B, raw)
     stored = await live.submit(A, message(to=[B]))
     assert [given.id for given in await live.take(B)] == [stored.id]
-    samples = (await live[B].centre.store.read(incoming.samples))[before:]
-    assert sorted(code for code, _ in samples) == ["altered", "not-an-envelope", "unknown-key"]
+    kept = (await live[B].centre.store.read(samples.listed))[before:]
+    assert sorted(code for code, _ in kept) == ["altered", "not-an-envelope", "unknown-key"]
 
 
 async def test_an_envelope_that_does_not_name_its_receiver_is_dropped_and_counted(live: Live) -> None:
     """B drops what is sealed for C alone, keeps no sample of it, and takes the next message."""
     dropped = live[B].centre.metrics.dropped.labels("not-addressed")
-    before, samples = dropped._value.get(), await live[B].centre.store.read(incoming.samples)
+    before, kept = dropped._value.get(), await live[B].centre.store.read(samples.listed)
     await live.inject(A, B, live.seal(A, [C], [message()]).raw)
     stored = await live.submit(A, message(to=[B]))
     assert [given.id for given in await live.take(B)] == [stored.id]
     assert dropped._value.get() == before + 1
-    assert await live[B].centre.store.read(incoming.samples) == samples
+    assert await live[B].centre.store.read(samples.listed) == kept
 
 
 async def test_a_forged_cc_changes_nothing_at_the_receivers(live: Live) -> None:

@@ -10,7 +10,7 @@ import pytest
 from relay.centre import Centre
 from relay.envelope import new_id
 from relay.rabbit import PrivateBroker
-from relay.store import Connection, incoming
+from relay.store import Connection, incoming, samples
 from tests.live import LANE, Live, eventually, message, private_network
 
 A, B = CENTRES = ("REPA", "REPB")
@@ -91,7 +91,7 @@ async def test_a_contradiction_is_kept_and_changes_nothing(live: Live, same: str
     await live.inject(A, B, fork.raw)
     await eventually(lambda: forks._value.get() == before + 1)
     assert [b"FORK-1" in given.raw for given in await live.take(B, wait=2)] == [True]
-    assert ("fork", core.origin) in {(code, A) for code, _ in await live[B].centre.store.read(incoming.samples)}
+    assert ("fork", core.origin) in {(code, A) for code, _ in await live[B].centre.store.read(samples.listed)}
 
 
 async def test_an_envelope_that_makes_the_node_fail_is_set_aside(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ async def test_an_envelope_that_makes_the_node_fail_is_set_aside(live: Live, mon
     await live.inject(A, B, bad.raw)
     stored = await live.submit(A, message(case_number="NEIGHBOUR"))
     assert [given.id for given in await live.take(B)] == [stored.id]
-    assert "poison" in {code for code, _ in await live[B].centre.store.read(incoming.samples)}
+    assert "poison" in {code for code, _ in await live[B].centre.store.read(samples.listed)}
 
 
 async def test_what_was_promised_survives_the_end_of_the_node(live: Live) -> None:

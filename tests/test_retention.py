@@ -38,7 +38,7 @@ from relay.rabbit import PrivateBroker
 from relay.retention import Outcome
 from relay.seal import Addressee, Draft
 from relay.settings import load
-from relay.store import Connection, incoming, outgoing, record, retained, threads
+from relay.store import Connection, incoming, outgoing, record, retained, samples, threads
 from relay.store.incoming import Arrival
 from relay.store.outgoing import NewEnvelope
 from relay.store.tables import IDEMPOTENCY, INBOX_MESSAGE, OUTBOX_DELIVERY, SAMPLE
@@ -84,7 +84,7 @@ async def api(live: Live) -> AsyncIterator[httpx2.AsyncClient]:
 async def answers(client: httpx2.AsyncClient) -> bool:
     """Return whether the API answers."""
     try:
-        return (await client.get("/livez")).status_code == 200
+        return (await client.get("/v1/codes")).status_code == 200
     except httpx2.TransportError:
         return False
 
@@ -297,7 +297,7 @@ async def test_an_envelope_that_lost_a_message_is_never_sent_again(live: Live, m
     await eventually(ended)
     await asyncio.sleep(0.6)  # longer than the loop that sends again needs
     assert metrics.resent.labels(B)._value.get() == resent
-    assert await live[B].centre.store.read(incoming.samples) == []
+    assert await live[B].centre.store.read(samples.listed) == []
     found = (await row(live[A], stored.id)).row
     due = await centre.store.read(lambda connection: outgoing.load(connection, found.envelope))
     assert due is not None
@@ -440,7 +440,7 @@ async def test_old_samples_and_keys_are_forgotten(live: Live) -> None:
 
     def write(connection: Connection) -> None:
         for days in (89, 91):
-            incoming.add_sample(connection, "altered", f"{days} days", b"junk", now - days * DAY_MS)
+            samples.add(connection, "altered", f"{days} days", b"junk", now - days * DAY_MS)
         rows = [{"key": f"{n}", "digest": b"", "message": UNKNOWN, "created_at": now - n * DAY_MS} for n in (29, 31, 32)]
         connection.execute(IDEMPOTENCY.insert(), rows)
 
@@ -451,7 +451,7 @@ async def test_old_samples_and_keys_are_forgotten(live: Live) -> None:
     assert (done.samples, done.keys) == (1, 2)
     kept = await store.read(lambda connection: list(connection.execute(IDEMPOTENCY.select())))
     assert [one.key for one in kept] == ["29"]
-    assert "91 days" not in [detail for _, detail in await store.read(incoming.samples)]
+    assert "91 days" not in [detail for _, detail in await store.read(samples.listed)]
     await store.write(lambda connection: connection.execute(SAMPLE.delete()))
 
 

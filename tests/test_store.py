@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, text
 
 from relay.errors import Misconfigured, StoreTrouble
-from relay.store import Store, incoming, record
+from relay.store import Store, incoming, record, samples
 from relay.store.common import mask_of, signed, unsigned
 from relay.store.engine import migrate
 from relay.store.incoming import Range
@@ -185,12 +185,12 @@ async def test_only_the_newest_samples_are_kept(tmp_path: Path) -> None:
     store = await opened(tmp_path)
 
     def flood(connection: Connection) -> None:
-        for number in range(incoming.KEPT_SAMPLES + 200):
-            incoming.add_sample(connection, "junk", str(number), b"x", NOW)
+        for number in range(samples.KEPT + 200):
+            samples.add(connection, "junk", str(number), b"x", NOW)
 
     await store.write(flood)
-    kept = await store.read(incoming.samples)
-    assert len(kept) == incoming.KEPT_SAMPLES
+    kept = await store.read(samples.listed)
+    assert len(kept) == samples.KEPT
     assert kept[0] == ("junk", "200")
     await store.close()
 

@@ -20,13 +20,13 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
 from relay.envelope import MAX_MESSAGES, Core, Envelope, commitments, without
 from relay.keeping import DAY_MS, Kept
+from relay.limits import MOST_RANGES
 from relay.receipts import MAX_COMMITMENTS
 from relay.store import flags, found, kept, moved, recalled, voided
 from relay.store.common import Resting, inserted, resting, upsert
 from relay.store.moved import Again
-from relay.store.tables import ASIDE, HEARD, INBOX_CLOSED, INBOX_ENVELOPE, INBOX_MESSAGE, RECEIPT_OUT, RECEIPT_RANGE, SAMPLE
+from relay.store.tables import ASIDE, HEARD, INBOX_CLOSED, INBOX_ENVELOPE, INBOX_MESSAGE, RECEIPT_OUT, RECEIPT_RANGE
 
-KEPT_SAMPLES = 1000
 QUARANTINE_MS = 365 * DAY_MS  # how long what was refused is kept for an operator
 MOST_RECEIPTS = 4096
 ENDED = recalled.CODES | {voided.CODE}
@@ -44,6 +44,11 @@ _TOUCHES = (
     & (_CLOSED.last >= bindparam("before"))
 )
 _TOUCHING = select(_CLOSED.first, _CLOSED.last).where(_TOUCHES)
+_RANGES = (
+    select(func.count())
+    .select_from(INBOX_CLOSED)
+    .where(_CLOSED.origin == bindparam("of_origin"), _CLOSED.epoch == bindparam("of_epoch"), _CLOSED.lane == bindparam("of_lane"))
+)
 _DROP_TOUCHING = delete(INBOX_CLOSED).where(_TOUCHES)
 _ADD_CLOSED = insert(INBOX_CLOSED)
 _KNOWN = select(INBOX_MESSAGE.c.id, INBOX_MESSAGE.c.envelope, INBOX_MESSAGE.c.position).where(
@@ -63,7 +68,8 @@ class Arrival:
     """An opened envelope to take in: the sequence of its first message here, and per message the code of its refusal, or None.
 
     ``kept`` is what is kept of each message, None of one that can't be read. Of an envelope that was not opened
-    (``content_key`` is empty) nothing but the header is kept.
+    (``content_key`` is empty) nothing but the header is kept, nor of what is refused while too much of its origin's is
+    (``crowded``).
     """
 
     envelope: Envelope
@@ -72,17 +78,22 @@ class Arrival:
     rank: int
     verdicts: tuple[str | None, ...]
     kept: tuple[Kept | None, ...]
+    crowded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of an arrival, by position in its envelope; ``again`` are duplicates under sequences that are new."""
+    """What became of an arrival, by position in its envelope; ``again`` are duplicates under sequences that are new.
+
+    ``over`` says that nothing did: the lane of its sender has too many gaps.
+    """
 
     accepted: tuple[int, ...]
     rejected: dict[int, str]
     duplicate: tuple[int, ...]
     forked: tuple[int, ...]
     again: tuple[Again, ...] = ()
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +131,8 @@ def take(connection: Connection, arrival: Arrival, at: int) -> Taken:
     new = [position for position, item in enumerate(core.messages) if item.id not in known]
     first = arrival.first
     taken = close(connection, core.origin, Range(core.epoch, core.lane, first, first + len(core.messages) - 1))
+    if taken is None:
+        return Taken((), {}, (), (), over=True)
     contradicts = bool(new) and _is_known(connection, core.origin, core.id)
     if contradicts:
         taken = [(first, first + len(core.messages) - 1)]
@@ -150,8 +163,11 @@ def unknown(connection: Connection, core: Core) -> list[int]:
     return [position for position, item in enumerate(core.messages) if item.id not in known]
 
 
-def close(connection: Connection, origin: str, closed: Range) -> list[tuple[int, int]]:
-    """Note sequences as judged, merging them with their neighbours; return the ranges near them that were closed before."""
+def close(connection: Connection, origin: str, closed: Range) -> list[tuple[int, int]] | None:
+    """Note sequences as judged, merging them with their neighbours; return the ranges near them that were closed before.
+
+    Return None, and note nothing, when this would be one range too many of the lane: it has too many gaps.
+    """
     lane = {"origin": origin, "epoch": closed.epoch, "lane": closed.lane}
     near = {"of_origin": origin, "of_epoch": closed.epoch, "of_lane": closed.lane}
     near |= {"after": closed.last + 1, "before": closed.first - 1}
@@ -161,6 +177,8 @@ def close(connection: Connection, origin: str, closed: Range) -> list[tuple[int,
         return before
     if rows:
         connection.execute(_DROP_TOUCHING, near)
+    elif connection.execute(_RANGES, near).scalar_one() >= MOST_RANGES:
+        return None
     first = min([closed.first, *(row.first for row in rows)])
     last = max([closed.last, *(row.last for row in rows)])
     connection.execute(_ADD_CLOSED, {**lane, "first": first, "last": last})
@@ -200,9 +218,11 @@ def waiting(connection: Connection) -> int:
     return connection.execute(query).scalar_one()
 
 
-def quarantined(connection: Connection) -> int:
-    """Return how many authentic messages were refused on arrival and are kept."""
+def quarantined(connection: Connection, origin: str | None = None) -> int:
+    """Return how many authentic messages were refused on arrival and are kept, of one origin or of all."""
     query = select(func.count()).select_from(INBOX_MESSAGE).where(SET_ASIDE, INBOX_MESSAGE.c.state == "quarantined")
+    if origin is not None:
+        query = query.where(INBOX_MESSAGE.c.origin == origin)
     return connection.execute(query).scalar_one()
 
 
@@ -243,19 +263,6 @@ def receipts(
         select(RECEIPT_OUT.c.raw).where(RECEIPT_OUT.c.n.in_(chosen[start : start + most])).order_by(RECEIPT_OUT.c.n)
     )
     return [row.raw for row in rows]
-
-
-def add_sample(connection: Connection, code: str, detail: str, raw: bytes, at: int) -> None:
-    """Keep bytes that could not be trusted, for an operator to look at; only the newest are kept."""
-    values = {"code": code, "detail": detail, "raw": raw, "received_at": at}
-    number = inserted(connection.execute(insert(SAMPLE).values(values)))
-    connection.execute(delete(SAMPLE).where(SAMPLE.c.n <= number - KEPT_SAMPLES))
-
-
-def samples(connection: Connection) -> list[tuple[str, str]]:
-    """Return (code, detail) of the kept samples, oldest first."""
-    rows = connection.execute(select(SAMPLE.c.code, SAMPLE.c.detail).order_by(SAMPLE.c.n))
-    return [(row.code, row.detail) for row in rows]
 
 
 def places(connection: Connection, rows: Sequence[Any]) -> list[Place]:
@@ -380,7 +387,7 @@ def _found(envelope: int, position: int, at: int) -> int:
 
 
 def _is_header_only(arrival: Arrival, code: str | None) -> bool:
-    return code in ENDED or not arrival.content_key
+    return code in ENDED or not arrival.content_key or (arrival.crowded and code is not None)
 
 
 def _message_row(arrival: Arrival, envelope: int, position: int, code: str | None, at: int) -> dict[str, Any]:
@@ -393,7 +400,7 @@ def _message_row(arrival: Arrival, envelope: int, position: int, code: str | Non
         "position": position,
         "rank": arrival.rank,
         "deadline": item.deadline,
-        "state": "waiting" if code is None else "rejected" if code in ENDED else "quarantined",
+        "state": "waiting" if code is None else "rejected" if code in ENDED or arrival.crowded else "quarantined",
         "code": code,
         "at": at,
         "flags": flags.of(one) if one else 0,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from relay.envelope import MAX_MESSAGES, Envelope, commitments
 from relay.receipts import TERMINAL, Statement
@@ -81,6 +81,11 @@ def add_receipt(connection: Connection, sender: str, envelope: Envelope, content
         "received_at": at,
     }
     return inserted(connection.execute(_ADD_RECEIPT, values))
+
+
+def forget_receipt(connection: Connection, number: int) -> None:
+    """Remove a receipt that said nothing new of anything."""
+    connection.execute(delete(RECEIPT_IN).where(RECEIPT_IN.c.n == number))
 
 
 def apply(connection: Connection, sender: str, statement: Statement, receipt: int) -> Applied:

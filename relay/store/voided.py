@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
 from relay.store.common import upsert
 from relay.store.tables import VOID_IN
@@ -19,6 +19,15 @@ def add(
     """Note ranges of sequences of an origin's lane as void."""
     common = {"origin": origin, "epoch": epoch, "lane": lane, "state": state, "at": at}
     upsert(connection, VOID_IN, [{**common, "first": first, "last": last} for first, last in ranges], ["last", "state", "at"])
+
+
+def trim(connection: Connection, origin: str, most: int) -> None:
+    """Forget an origin's oldest void ranges beyond so many: they stay closed."""
+    of = VOID_IN.c
+    oldest = select(of.at).where(of.origin == origin).order_by(of.at.desc()).offset(most).limit(1)
+    before = connection.execute(oldest).scalar()
+    if before is not None:
+        connection.execute(delete(VOID_IN).where(of.origin == origin, of.at <= before))
 
 
 def sequences(connection: Connection, origin: str, epoch: int, lane: str, asked: Sequence[int]) -> set[int]:

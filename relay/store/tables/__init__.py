@@ -18,6 +18,7 @@ from relay.store.tables.centre import AUDIT, META, PEER
 from relay.store.tables.columns import METADATA
 from relay.store.tables.compared import COMPARISON_DIFFERENCE, COMPARISON_DUE
 from relay.store.tables.directories import DIRECTORY
+from relay.store.tables.limits import EPOCH_HEARD, SAMPLE_OF
 from relay.store.tables.received import (
     ASIDE,
     ATTEMPT,
@@ -61,6 +62,7 @@ __all__ = [
     "DEFERRED",
     "DIRECTORY",
     "EVIDENCE",
+    "EPOCH_HEARD",
     "HEARD",
     "IDEMPOTENCY",
     "INBOX_CLOSED",
@@ -81,6 +83,7 @@ __all__ = [
     "REFERENCE",
     "REVOCATION",
     "SAMPLE",
+    "SAMPLE_OF",
     "SEQUENCE",
     "STEP_ENDED",
     "SUSPECT",

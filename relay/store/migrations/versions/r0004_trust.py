@@ -12,10 +12,30 @@ down_revision = "0003"
 
 def upgrade() -> None:
     """Add what trust needs."""
+    _limits()
     _directories()
     _audited()
     _comparisons()
     _suspects()
+
+
+def _limits() -> None:
+    op.create_table(
+        "epoch_heard",
+        sa.Column("origin", sa.Text(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("origin", "epoch"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "sample_of",
+        sa.Column("sender", sa.Text(), nullable=False),
+        sa.Column("sample", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("sender", "sample"),
+        sqlite_with_rowid=False,
+    )
+    op.execute("INSERT INTO sample_of SELECT '', n FROM sample")
 
 
 def _directories() -> None:
