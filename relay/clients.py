@@ -1,9 +1,9 @@
 """The clients of a node's API: who they are, which roles they have, and the digest of the token that each brings.
 
 They stand in one JSON file that the settings name (``api.clients``), as ``{"v": 1, "clients": [...]}``. The file holds no token,
-only its SHA-256. That is enough: a token is 256 random bits, which nobody guesses and no dictionary has, so a slow or salted hash,
-made for passwords that people choose, would protect nothing and cost every request its time. A token is shown once, when it is
-made.
+only its SHA-256. That is enough: a token is 256 random bits, which nobody guesses and no dictionary has, so a slow or salted
+hash, made for passwords that people choose, would protect nothing and cost every request its time. A token is shown once, when it
+is made.
 
 :class:`Register` is the file as it is: it adds, revokes and rotates, under a lock, and replaces the file whole. :class:`Clients`
 is what the running node goes by: it looks at the file every half second, so that a revoked token opens nothing any more within a

@@ -200,7 +200,7 @@ class RateSettings(_Section):
     admin: float = Field(20, gt=0, description="requests a second under the role of this name")
     messages: float = Field(20_000, gt=0, description="messages a second that a client submits or takes, together")
     burst_seconds: float = Field(10, gt=0, description="how many seconds' worth may come at once after a pause")
-    failures_per_minute: float = Field(60, gt=0, description="requests without a right token from one address")
+    failures_per_minute: float = Field(600, gt=0, description="requests without a right token from one address")
 
 
 class ApiSettings(_Section):

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from html.parser import HTMLParser
@@ -17,7 +18,7 @@ import httpx2
 import pytest
 
 from relay import api
-from relay.api import Api, body
+from relay.api import Api
 from relay.codes import LISTS, label_lists
 from relay.deadlines import Alarm
 from relay.errors import Busy, StoreTrouble, catalogue
@@ -348,7 +349,7 @@ async def test_bad_input_is_refused_with_a_code_and_nothing_stored(ask: Ask, nod
     found = problem(answer, status, code)
     assert [one["code"] for one in found["errors"]] == [code]
     assert await newest(nodes["WEST"]) == before
-    assert (await ask("WEST", None).get("/readyz")).text == "yes"
+    assert (await ask("WEST", "operator").get("/v1/health")).json()["ready"]
 
 
 async def test_all_that_is_wrong_is_told_at_once(ask: Ask) -> None:
@@ -377,18 +378,19 @@ async def test_a_refusal_is_counted_and_recorded_with_who_asked(ask: Ask, nodes:
     assert b"secret" not in leaves[-1]
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(
-    nodes: dict[str, Node], offices: Network, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_body_that_does_not_come_is_not_waited_for(nodes: dict[str, Node], offices: Network) -> None:
     """A sender that stops in the middle is told so when its time is over, and the connection is closed."""
-    monkeypatch.setattr(body, "READ_SECONDS", 0.3)
-    host, port = nodes["WEST"].centre.settings.api.listen.split(":")
+    centre = nodes["WEST"].centre
+    settings = centre.settings
+    centre.settings = settings.model_copy(update={"api": settings.api.model_copy(update={"body_seconds": 0.3})})
+    host, port = settings.api.listen.split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     token = offices.token("WEST", "system")
     head = f"POST /v1/messages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 100\r\n\r\n{{"
     writer.write(head.encode())
-    answer = await asyncio.wait_for(reader.read(), 2)
+    answer = await asyncio.wait_for(reader.read(), 10)
     writer.close()
+    centre.settings = settings
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'"body-timeout"' in answer
 
@@ -499,11 +501,14 @@ async def test_a_centres_token_opens_no_other_centre(ask: Ask, offices: Network)
 # How the node does, and what the API says of itself
 
 
-async def test_a_supervisor_learns_one_word_without_a_token(ask: Ask) -> None:
-    """/livez and /readyz say yes, and nothing more."""
+async def test_a_supervisor_learns_one_word_without_a_token(ask: Ask, offices: Network) -> None:
+    """/livez and /readyz say yes, and nothing more, on a listener that answers nothing else."""
     for path in ("/livez", "/readyz"):
-        answer = await ask("WEST", None).get(path)
+        answer = await ask("WEST", None).get(f"http://{offices.health('WEST')}{path}")
         assert (answer.status_code, answer.text) == (200, "yes")
+        problem(await ask("WEST", None).get(path), 401, "not-authenticated")
+    for path in ("/metrics", "/v1/health", "/docs"):
+        assert (await ask("WEST", "operator").get(f"http://{offices.health('WEST')}{path}")).status_code == 404
 
 
 async def test_the_operator_sees_sentences_and_numbers(ask: Ask) -> None:
@@ -535,7 +540,7 @@ async def test_stopping_answers_waiting_polls_and_frees_the_address(tmp_path: Pa
         async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
             while not await answers(client):  # noqa: ASYNC110 - what it waits for is outside: a listening socket
                 await asyncio.sleep(0.05)
-            assert (await client.get("/readyz")).text == "no"
+            assert (await client.get(f"http://{network.health('AAA')}/readyz")).text == "no"
             waiting = asyncio.create_task(client.get("/v1/inbox", params={"wait": 60}))
             await asyncio.sleep(0.2)
             started = time.monotonic()
@@ -550,21 +555,27 @@ async def test_stopping_answers_waiting_polls_and_frees_the_address(tmp_path: Pa
 async def answers(client: httpx2.AsyncClient) -> bool:
     """Return whether somebody listens."""
     try:
-        return (await client.get("/livez")).text == "yes"
+        return (await client.get("/v1/codes")).status_code == 200
     except httpx2.ConnectError:
         return False
 
 
-async def test_a_node_whose_token_files_are_no_good_does_not_start(tmp_path: Path) -> None:
-    """One token for both roles, or a short one, would be no boundary."""
+async def test_a_node_whose_clients_file_is_no_good_does_not_start(tmp_path: Path) -> None:
+    """Two clients with one token, a role that is none, half a file, none at all: no boundary, so no node."""
     network = write_network(tmp_path / "net", ("AAA",))
-    tokens = network.centre("AAA") / "tokens"
-    for content in ((tokens / "operator").read_text(), "short"):
-        (tokens / "system").write_text(content)
+    file = network.centre("AAA") / "clients.json"
+    whole = file.read_text()
+    for content in (
+        re.sub(r'"token_sha256": "[0-9a-f]{64}"', f'"token_sha256": "{"0" * 64}"', whole),
+        whole.replace('"operate"', '"everything"'),
+        whole[:-20],
+        None,
+    ):
+        file.write_text(content) if content is not None else file.unlink()
         node = await open_node(load(network.node_file("AAA")))
         with pytest.raises(ExceptionGroup) as stopped:
             await node.run(Api())
-        assert [error.code for error in stopped.value.exceptions] == ["bad-token-file"]
+        assert [error.code for error in stopped.value.exceptions] == ["bad-clients-file"]
 
 
 class Links(HTMLParser):

@@ -78,7 +78,7 @@ async def api(live: Live) -> AsyncIterator[dict[str, httpx2.AsyncClient]]:
 
         async def answers() -> bool:
             with contextlib.suppress(httpx2.TransportError):
-                return (await clients["system"].get("/livez")).status_code == 200
+                return (await clients["system"].get("/v1/codes")).status_code == 200
             return False
 
         await eventually(answers)

@@ -114,7 +114,7 @@ class Pair:
 
     def _system(self, network: Network, centre: str) -> System:
         journal = Journal(self.journals / f"{centre}.jsonl")
-        return System(centre, network.listen(centre), network.token(centre, "system"), journal)
+        return System(centre, network.listen(centre), network.token(centre, "system"), journal, network.health(centre))
 
 
 @pytest.fixture

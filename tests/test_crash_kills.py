@@ -51,7 +51,7 @@ async def killed(live: Live, point: Point, act: Callable[[httpx2.AsyncClient, Ca
 
             async def ready() -> bool:
                 with contextlib.suppress(httpx2.TransportError):
-                    return (await client.get("/readyz")).status_code == 200
+                    return (await client.get(f"http://{live.network.health(A)}/readyz")).status_code == 200
                 return False
 
             await eventually(ready)

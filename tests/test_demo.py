@@ -173,7 +173,9 @@ def test_a_delivery_under_watch_is_planned_by_three_centres_and_changed() -> Non
 
 async def test_the_story_fails_when_another_has_a_message_or_somebody_has_not(tmp_path: Path) -> None:
     """Who took a message that he must not get, and who did not take what he must, is named."""
-    systems = {centre: System(centre, "127.0.0.1:1", "no token", Journal(tmp_path / centre)) for centre in ("LYO", "SIN")}
+    systems = {
+        centre: System(centre, "127.0.0.1:1", "no token", Journal(tmp_path / centre), "127.0.0.1:1") for centre in ("LYO", "SIN")
+    }
     said = story.Said(story.Step("alert", "BRU", ("LYO",), "", {"kind": "alert"}), {}, "1")
     with pytest.raises(DemoFailed, match=r"alert of BRU\) was taken by nobody; it should be LYO"):
         await story.until_taken(said, systems, seconds=0.1)
@@ -188,7 +190,8 @@ async def test_the_story_fails_when_another_has_a_message_or_somebody_has_not(tm
 async def test_the_story_fails_when_a_node_promises_a_message_to_others(tmp_path: Path, broker: PrivateBroker) -> None:
     """A message whose recipients are not those that the story names ends it, whatever else happens."""
     small = private_network(tmp_path / "network", broker, "story", ("STORA", "STORB", "STORC"))
-    system = System("STORA", small.listen("STORA"), small.token("STORA", "system"), Journal(tmp_path / "STORA"))
+    journal, health = Journal(tmp_path / "STORA"), small.health("STORA")
+    system = System("STORA", small.listen("STORA"), small.token("STORA", "system"), journal, health)
     node = await open_node(load(small.node_file("STORA")))
     told = [replace(story.steps()[0], origin="STORA")]
     running = asyncio.create_task(node.run(Api()))

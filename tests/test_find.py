@@ -326,7 +326,8 @@ class Asking:
 
     async def get(self, centre: str, role: str = "operator", **params: Any) -> httpx2.Response:
         """Ask for messages."""
-        return await self._clients[centre, role].get("/v1/messages", params=params)
+        why = {} if params.keys() <= {"limit", "before", "state"} else {"reason": "case 17"}
+        return await self._clients[centre, role].get("/v1/messages", params=why | params)
 
     async def found(self, centre: str, **params: Any) -> list[dict[str, Any]]:
         """Return what a search finds."""
@@ -558,7 +559,7 @@ async def test_the_command_prints_a_line_a_message(asking: Asking, offices: Netw
 async def command(*words: str) -> tuple[int, str, str]:
     """Run ``relay message find``; return its exit status and what it wrote."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "relay", "message", "find", *words),
+        *(sys.executable, "-m", "relay", "message", "find", "--reason", "case 17", *words),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         cwd=Path(__file__).parent.parent,
@@ -578,7 +579,7 @@ async def test_a_search_goes_on_record_with_the_names_of_its_filters_alone(askin
     before = len(await leaves())
     await asking.found("EAST", identifier="9700110", kind="seizure", limit=3)
     leaf = (await leaves())[-1]
-    assert (leaf["step"], leaf["actor"], leaf["why"]) == ("searched", "operator", "identifier kind")
+    assert (leaf["step"], leaf["actor"], leaf["why"]) == ("searched", "operator", "identifier kind: case 17")
     assert "9700110" not in json.dumps(leaf)
     await asking.get("EAST", limit=3)
     assert len(await leaves()) == before + 1

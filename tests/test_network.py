@@ -58,7 +58,7 @@ def test_a_centres_folder_is_whole(network: Network) -> None:
             *node["keys"]["sealing"],
             node["keys"]["storage"],
         ]
-        for file in (*named, node["broker"]["password_file"], "tokens/system", "tokens/operator"):
+        for file in (*named, node["broker"]["password_file"], "tokens/system", "tokens/operator", "clients.json"):
             assert (folder / file).is_file()
         assert node["broker"]["url"] == f"amqp://{centre}@127.0.0.1:{network.broker.port}/%2F"
         assert node["store"]["file"] == "store/relay.db"

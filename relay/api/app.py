@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from relay.api import (
@@ -25,16 +26,19 @@ from relay.api import (
     retention,
     steering,
 )
-from relay.api.auth import OPEN, Guard
+from relay.api.auth import Guard, roles_of
 from relay.api.contract import PROBLEM, schemas
 from relay.errors import RelayError
 
 DESCRIPTION = """\
 What a centre's own system and its operators say to their node.
 
-Every request but `/livez` and `/readyz` needs a token: `Authorization: Bearer TOKEN`. The token `system` may submit and
-receive, the token `operator` may operate and audit. These pages take HTTP Basic as well, with any user name and the token as
-password, so that a browser can open them.
+Every request needs a token: `Authorization: Bearer TOKEN`. It names a client, and the client's roles say what it may do:
+`submit`, `receive`, `operate`, `audit`, `admin`. Each operation's `security` names the roles that open it, any one of them.
+These pages take HTTP Basic as well, with any user name and the token as password, so that a browser can open them. Whether the
+node is ready is said elsewhere, without a token (`health.listen`).
+
+A client that asks too often is answered 429 with `Retry-After`.
 
 Every error is a problem document (RFC 9457) with a stable code; `relay explain CODE` says what it means and what to do.
 """
@@ -51,7 +55,7 @@ TAGS = [
     {"name": "health", "description": "How the node does."},
 ]
 SCHEMES = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "the token of a role"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "the token of a client"},
     "basic": {"type": "http", "scheme": "basic", "description": "for /docs and /openapi.json: any name, the token as password"},
 }
 
@@ -80,7 +84,14 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         components["schemas"] = dict(sorted({**components.get("schemas", {}), **schemas()}.items()))
         components["securitySchemes"] = SCHEMES
         document["security"] = [{"bearer": []}]
-        for path in OPEN:
-            document["paths"][path]["get"]["security"] = []
+        for route in app.routes:
+            if isinstance(route, APIRoute) and route.include_in_schema:
+                _declare(document["paths"][route.path], route)
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _declare(operations: dict[str, Any], route: APIRoute) -> None:
+    """Say in the contract which roles open a route, any one of them."""
+    for method in route.methods or ():
+        operations[method.lower()]["security"] = [{"bearer": [role]} for role in roles_of(route)]

@@ -1,49 +1,41 @@
-"""Who may ask what: a guard before every route, and the role that a route needs.
+"""Who may ask what: a guard before every route, and the roles that a route needs.
 
-The guard knows only two open paths; everything else, unknown addresses included, needs a token: ``Authorization: Bearer
-TOKEN``, or, for the pages that a browser opens (``/docs``, ``/openapi.json``), HTTP Basic with any user name and the token as
-password. Elsewhere Basic is not taken, since a browser would send it along with a foreign page's request. Tokens are compared
-by their SHA-256.
+Everything needs a token, unknown addresses included: ``Authorization: Bearer TOKEN``, or, for the pages that a browser opens
+(``/docs``, ``/openapi.json``), HTTP Basic with any user name and the token as password. Elsewhere Basic is not taken, since a
+browser would send it along with a foreign page's request. The token names a client (:mod:`relay.clients`); its roles say what
+it may do, and every route declares the ones that open it:
 
-The guard is also the last to hear of an unexpected error: it answers ``internal-error`` without any content and logs its
-kind.
+- ``submit``: submit messages and see what became of them;
+- ``receive``: take what arrived, and say so;
+- ``operate``: steer, hold, release, replay, discard, purge, and see how the node does;
+- ``audit``: search, and read the record;
+- ``admin``: give and take tokens. It includes none of the others.
+
+Whoever is turned away (401, 403, 429) is counted for the audit record (:mod:`relay.api.refusals`). The guard is also the last to
+hear of an unexpected error: it answers ``internal-error`` without any content and logs its kind.
+
+Errors raised: ``NotAllowed`` (``not-authenticated``, ``not-allowed``) and those of :mod:`relay.api.limits`.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import hmac
-from pathlib import Path
+import time
 
-from fastapi import Depends
+from fastapi import params
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relay.api import problems
-from relay.api.served import Role, here
-from relay.errors import Misconfigured, NotAllowed
-from relay.settings import read_secret
+from relay.api.callers import address, caller
+from relay.api.served import here
+from relay.clients import ROLES, Client, Role
+from relay.errors import NotAllowed
 
-OPEN = frozenset({"/livez", "/readyz"})
 PAGES = ("/docs", "/openapi.json")
-ROLES: tuple[Role, ...] = ("system", "operator")
-SHORTEST = 16
 HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
-
-
-def read_roles(folder: Path) -> dict[bytes, Role]:
-    """Return which token, known by its digest, has which role."""
-    found: dict[bytes, Role] = {}
-    for name in ROLES:
-        token = read_secret(folder / name)
-        if len(token) < SHORTEST:
-            raise Misconfigured("bad-token-file", f"The token in {folder / name} is shorter than {SHORTEST} characters.")
-        found[_digest(token.encode())] = name
-    if len(found) < len(ROLES):
-        raise Misconfigured("bad-token-file", f"The tokens in {folder} are the same; each role needs one of its own.")
-    return found
 
 
 class Guard:
@@ -65,8 +57,7 @@ class Guard:
             await send(message)
 
         try:
-            if scope["path"] not in OPEN:
-                request.state.role = _authenticate(request)
+            request.state.client = _authenticate(request)
             await self._app(scope, receive, sending)
         except Exception as error:  # the last resort: whatever went wrong, the caller gets an answer without content
             response = await problems.answer(request, error)
@@ -74,34 +65,58 @@ class Guard:
                 await response(scope, receive, sending)
 
 
-class _Needs:
-    """A dependency that lets only some roles through."""
+class Needs:
+    """A dependency that lets a client through that has one of some roles, as often as its role may ask."""
 
     def __init__(self, *roles: Role) -> None:
-        self._roles = roles
+        self.roles = roles
 
     async def __call__(self, request: Request) -> None:
-        """Raise ``NotAllowed`` when who asks has another role."""
-        if request.state.role not in self._roles:
-            sentence = f"The token has the role {request.state.role}; this needs {' or '.join(self._roles)}."
-            raise NotAllowed("not-allowed", sentence)
+        """Raise ``NotAllowed`` when who asks has another role, ``TooMany`` when it asks too often."""
+        client, role = require(request, *self.roles)
+        here(request).limits.request(client, role, time.monotonic())
 
 
-SYSTEM = Depends(_Needs("system"))
-OPERATOR = Depends(_Needs("operator"))
-EITHER = Depends(_Needs(*ROLES))
+def require(request: Request, *roles: Role) -> tuple[Client, Role]:
+    """Return who asks and the first of these roles that it has; raise ``NotAllowed`` when it has none of them."""
+    client = caller(request)
+    held = [role for role in roles if client is not None and role in client.roles]
+    if client is None or not held:
+        mine = ", ".join(client.roles) if client is not None else "none"
+        sentence = f"The token's roles are: {mine}; this needs {' or '.join(roles)}."
+        raise NotAllowed("not-allowed", sentence)
+    return client, held[0]
 
 
-def _authenticate(request: Request) -> Role:
+def needs(*roles: Role) -> params.Depends:
+    """Return what a route declares that any of these roles opens."""
+    return params.Depends(Needs(*roles))
+
+
+SUBMIT = needs("submit")
+RECEIVE = needs("receive")
+OPERATE = needs("operate")
+AUDIT = needs("audit")
+ADMIN = needs("admin")
+SEE = needs("operate", "audit")
+WORK = needs("submit", "receive", "operate", "audit")
+ANYBODY = needs(*ROLES)
+
+
+def roles_of(route: APIRoute) -> tuple[Role, ...]:
+    """Return the roles that open a route: what its dependencies declare; none when it declares nothing."""
+    declared = [one.dependency for one in route.dependencies if isinstance(one.dependency, Needs)]
+    return declared[-1].roles if declared else ()
+
+
+def _authenticate(request: Request) -> Client:
+    here_ = here(request)
     token = _token(request)
-    if token is None:
-        raise NotAllowed("not-authenticated", "The request brings no token.")
-    digest, found = _digest(token), None
-    for known, role in here(request).roles.items():
-        if hmac.compare_digest(digest, known):
-            found = role
+    found = here_.clients.find(token, here_.centre.now()) if token is not None else None
     if found is None:
-        raise NotAllowed("not-authenticated", "The token is not one of this node's.")
+        here_.limits.failure(address(request), time.monotonic())
+        sentence = "The request brings no token." if token is None else "The token is not one of this node's, or not any more."
+        raise NotAllowed("not-authenticated", sentence)
     return found
 
 
@@ -120,7 +135,3 @@ def _password(value: str) -> bytes | None:
         return base64.b64decode(value.strip(), validate=True).partition(b":")[2]
     except (binascii.Error, ValueError):
         return None
-
-
-def _digest(token: bytes) -> bytes:
-    return hashlib.sha256(token).digest()

@@ -13,9 +13,9 @@ import re
 
 from starlette.requests import ClientDisconnect, Request
 
+from relay.api.served import here
 from relay.errors import Problem, Refused
 
-READ_SECONDS = 30.0
 LINGER_BYTES = 64 * 1024 * 1024
 
 _KEY = re.compile(r"[!-~]{1,255}")
@@ -23,11 +23,12 @@ _KEY = re.compile(r"[!-~]{1,255}")
 
 async def read_body(request: Request, limit: int) -> bytes:
     """Return the body of a request."""
+    seconds = here(request).centre.settings.api.body_seconds
     try:
-        async with asyncio.timeout(READ_SECONDS):
+        async with asyncio.timeout(seconds):
             chunks, size = await _read(request, limit)
     except TimeoutError:
-        raise Refused("body-timeout", f"The body did not arrive within {READ_SECONDS:.0f} s.") from None
+        raise Refused("body-timeout", f"The body did not arrive within {seconds:g} s.") from None
     except ClientDisconnect:
         raise Refused("body-incomplete", "The connection ended before the body did.") from None
     if size > limit:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from relay import codes
-from relay.api.auth import EITHER
+from relay.api.auth import WORK
 from relay.api.language import preferred
 from relay.api.served import here
 from relay.errors import NotFound
@@ -75,21 +75,21 @@ class CodeList(_Body):
 router = APIRouter(tags=["codes"])
 
 
-@router.get("/v1/codes", dependencies=[EITHER], responses={200: {"model": CodeLists}}, summary="List the code lists")
+@router.get("/v1/codes", dependencies=[WORK], responses={200: {"model": CodeLists}}, summary="List the code lists")
 async def index(request: Request) -> Response:
-    """Name every code list with its version and the days on which it holds. Either role."""
+    """Name every code list with its version and the days on which it holds. Any role but `admin`."""
     return _answer(request, await here(request).centre.work(_index), "en")
 
 
 @router.get(
     "/v1/codes/{name}",
-    dependencies=[EITHER],
+    dependencies=[WORK],
     responses={200: {"model": CodeList}, 304: {"description": "The caller has this list in this language."}},
     openapi_extra={"parameters": [_ACCEPT_LANGUAGE]},
     summary="Get a code list",
 )
 async def show(request: Request, name: str) -> Response:
-    """Give a list's codes with their labels in English, French, Spanish or Arabic, by `Accept-Language`. Either role.
+    """Give a list's codes with their labels in English, French, Spanish or Arabic, by `Accept-Language`. Any role but `admin`.
 
     A code that has no label in a language is labelled in English.
     """

@@ -16,7 +16,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from relay.api.auth import EITHER
+from relay.api.auth import ANYBODY
 
 POLICY = "; ".join((
     "default-src 'none'",
@@ -46,7 +46,7 @@ PAGE = """\
 """
 START = 'SwaggerUIBundle({url: "/docs/openapi.json", dom_id: "#swagger-ui", validatorUrl: null, deepLinking: true});\n'
 
-router = APIRouter(include_in_schema=False, dependencies=[EITHER])
+router = APIRouter(include_in_schema=False, dependencies=[ANYBODY])
 
 
 @router.get("/openapi.json")

@@ -4,8 +4,9 @@ Without a filter it lists what this centre submitted, and with ``state`` alone w
 the index, which holds keyed digests (:mod:`relay.store.found`), opens each message of the page as it rests, and shows its marks
 and how far it is: never its content. A page is opened in worker threads, some messages and a bounded number of bytes at a time.
 
-A search is an operator's act: before it is answered the audit record has a leaf with the role and the names of the filters
-used, not their values. A search that can't be recorded is not answered.
+A search is an act, and needs the role ``audit`` and a reason: before it is answered the audit record has a leaf with who asks,
+the names of the filters used, not their values, and why. A search that can't be recorded is not answered. The list alone, without
+a search, is for those who operate, too.
 
 Errors raised: ``Refused`` with ``unknown-code`` (a kind, crime type, country, region or status that is in no list) and
 ``bad-request``.
@@ -27,10 +28,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from relay import codes, messages, points, seal
-from relay.api.auth import OPERATOR
+from relay.api.auth import SEE, require
+from relay.api.callers import actor
 from relay.api.contract import Id, MessageStates, Time
 from relay.api.messages import listed, standing
-from relay.api.served import here, role
+from relay.api.served import here
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.clock import iso, to_ms
@@ -58,7 +60,7 @@ _SHOWN = (
 _DEFAULTS = {name: field.default for name, field in Marks.model_fields.items() if name in _SHOWN and not field.is_required()}
 _CURSOR = re.compile(r"[0-9a-f]{1,16}")
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_NO_FILTERS = {"limit", "before"}
+_NO_FILTERS = {"limit", "before", "reason"}
 _BY_STATE = {"state"}
 _MANY = {"identifier"}
 
@@ -95,6 +97,9 @@ class Filters(BaseModel):
     direction: Literal["sent", "received", "any"] | None = Field(default=None, description="any when left out beside a filter")
     limit: int = Field(default=100, ge=1, le=1000, description="most messages of the answer")
     before: str | None = Field(default=None, max_length=36, description="the `next` of the page before")
+    reason: str | None = Field(
+        default=None, min_length=1, max_length=500, description="why; required with a filter, and kept in the audit record"
+    )
 
 
 class Standing(BaseModel):
@@ -148,23 +153,26 @@ class FoundMessages(BaseModel):
 
 @router.get(
     "/v1/messages",
-    dependencies=[OPERATOR],
+    dependencies=[SEE],
     responses={200: {"model": FoundMessages | MessageStates}},
     summary="Find messages, or list those submitted",
 )
 async def find(request: Request, asked: Annotated[Filters, QueryParameters()]) -> Response:
     """Find messages that this centre sent or received, the newest first; without a filter, list what it submitted.
 
-    Role `operator`. The answer has marks and states, never content. A search is written to the audit record.
+    Role `operate` or `audit`; a search needs `audit` and a `reason`. The answer has marks and states, never content. A search is
+    written to the audit record.
     """
     centre, given = here(request).centre, sorted(set(request.query_params) - _NO_FILTERS)
-    _check(request, asked, filtered=bool(set(given) - _BY_STATE))
+    if searched := bool(set(given) - _BY_STATE):
+        require(request, "audit")
+    _check(request, asked, filtered=searched)
     if not given:
         return await listed(here(request), asked.limit, asked.before)
     if given == ["state"]:
         return await listed(here(request), asked.limit, asked.before, asked.state)
     query = _query(centre, asked)
-    leaf = centre.audit.leaf(AuditStep.SEARCHED, centre.now(), actor=role(request), why=" ".join(given))
+    leaf = centre.audit.leaf(AuditStep.SEARCHED, centre.now(), actor=actor(request), why=f"{' '.join(given)}: {asked.reason}")
     points.reach(Point.SEARCH_COMMIT_BEFORE)
     await centre.store.write(lambda connection: centre.audit.append(connection, [leaf]))
     points.reach(Point.SEARCH_COMMIT_AFTER)
@@ -188,6 +196,8 @@ def _check(request: Request, asked: Filters, *, filtered: bool) -> None:
         wrong.append(("bad-request", "state", "it goes with no other filter"))
     if asked.since and asked.until and asked.until <= asked.since:
         wrong.append(("bad-request", "until", "it is not after since"))
+    if filtered and not (asked.reason or "").strip():
+        wrong.append(("bad-request", "reason", "a search needs one; the audit record keeps it"))
     if asked.before is not None and not (_CURSOR if filtered else _ID).fullmatch(asked.before):
         wrong.append(("bad-request", "before", "it is not the `next` of a page of the same search"))
     if wrong:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from dataclasses import asdict
 from typing import Annotated, Literal
 
@@ -15,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from relay.api.auth import SYSTEM
+from relay.api.auth import RECEIVE, require
 from relay.api.body import read_body
+from relay.api.callers import caller
 from relay.api.contract import Acknowledged, Acknowledgement, Id, Inbox, Time, described
 from relay.api.received import asking, read
 from relay.api.served import Here, here
@@ -26,8 +28,9 @@ from relay.handover import Given, No
 
 ACK_BYTES = 256 * 1024
 NACK_BYTES = 16 * 1024
+LOOK_SECONDS = 0.5
 
-router = APIRouter(tags=["inbox"], dependencies=[SYSTEM])
+router = APIRouter(tags=["inbox"], dependencies=[RECEIVE])
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="most messages of the answer")]
 Wait = Annotated[float, Query(ge=0, le=60, description="seconds to wait for the first message")]
@@ -37,9 +40,12 @@ Wait = Annotated[float, Query(ge=0, le=60, description="seconds to wait for the 
 async def take(request: Request, limit: Limit = 100, wait: Wait = 0) -> Response:
     """Give the unacknowledged messages, the oldest of the highest precedence first; what is not acknowledged is given again.
 
-    Role `system`. With `wait` the answer comes with the first message, or empty when the seconds have passed.
+    Role `receive`. With `wait` the answer comes with the first message, or empty when the seconds have passed.
     """
-    given = await _take(request, here(request), limit, wait)
+    here_, client = here(request), require(request, "receive")[0]
+    here_.limits.messages(client, 0, time.monotonic())
+    given = await _take(request, here_, limit, wait)
+    here_.limits.given(client, len(given), time.monotonic())
     return Response(b'{"messages":[' + b",".join(map(_written, given)) + b"]}", media_type="application/json")
 
 
@@ -52,7 +58,7 @@ async def take(request: Request, limit: Limit = 100, wait: Wait = 0) -> Response
 async def acknowledge(request: Request) -> Response:
     """Say that the centre's system has these messages; their senders will see `delivered`. Doing it again changes nothing.
 
-    Role `system`. `delivered` counts those that this request settled; `unknown` lists ids that were never given out; those in
+    Role `receive`. `delivered` counts those that this request settled; `unknown` lists ids that were never given out; those in
     `unconfirmed` carry a restriction in words (H3): show it, have it confirmed, and say so by naming them in `confirmed` as well.
     """
     asked = _acknowledgement(await read_body(request, ACK_BYTES))
@@ -95,7 +101,7 @@ class Nacked(BaseModel):
 async def refuse(request: Request) -> Response:
     """Say that the centre's system does not take a message: with `retry_after` now, without it ever.
 
-    Role `system`. Doing it again changes nothing. A message that is refused for good is rejected: its sender sees the code. One
+    Role `receive`. Doing it again changes nothing. A message that is refused for good is rejected: its sender sees the code. One
     that is put off holds up no other.
     """
     asked = read(Nack, await read_body(request, NACK_BYTES))
@@ -106,11 +112,15 @@ async def refuse(request: Request) -> Response:
 
 
 async def _take(request: Request, here_: Here, limit: int, wait: float) -> list[Given]:
-    """Take messages, waiting until some come, the time passes, the node stops or the caller leaves."""
+    """Take messages, waiting until some come, the time passes, the node stops, or the caller leaves or is not let in any more."""
     if not wait:
         return await here_.node.handover.take(limit, 0)
     taking = asyncio.create_task(here_.node.handover.take(limit, wait))
-    ends = [asyncio.create_task(here_.stopping.wait()), asyncio.create_task(_gone(request))]
+    ends = [
+        asyncio.create_task(here_.stopping.wait()),
+        asyncio.create_task(_gone(request)),
+        asyncio.create_task(_shut_out(request)),
+    ]
     try:
         await asyncio.wait([taking, *ends], return_when=asyncio.FIRST_COMPLETED)
         return taking.result() if taking.done() else []
@@ -124,6 +134,13 @@ async def _gone(request: Request) -> None:
     """Return when the caller has left."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+async def _shut_out(request: Request) -> None:
+    """Return when the caller's token opens nothing any more."""
+    here_, client = here(request), caller(request)
+    while client is not None and here_.clients.valid(client, here_.centre.now()):  # noqa: ASYNC110 - a token may expire, too
+        await asyncio.sleep(LOOK_SECONDS)  # as often as the clients' file is looked at
 
 
 def _written(given: Given) -> bytes:

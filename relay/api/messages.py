@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -21,10 +22,11 @@ from starlette.responses import Response
 
 from relay import messages
 from relay.api import problems
-from relay.api.auth import EITHER, SYSTEM
+from relay.api.auth import SUBMIT, needs
 from relay.api.body import idempotency_key, read_body
+from relay.api.callers import caller
 from relay.api.contract import LINE, Accepted, MessageState, taking_message
-from relay.api.served import Here, here, role
+from relay.api.served import Here, here
 from relay.clock import iso
 from relay.errors import NotFound, Refused, RelayError
 from relay.outbox import Outcome, Stored, Submission
@@ -55,7 +57,7 @@ Judged = Submission | Refused
 @router.post(
     "/v1/messages",
     status_code=202,
-    dependencies=[SYSTEM],
+    dependencies=[SUBMIT],
     responses={202: {"model": Accepted}},
     openapi_extra=taking_message("application/json", "One message, UTF-8."),
     summary="Submit a message",
@@ -63,16 +65,17 @@ Judged = Submission | Refused
 async def submit(request: Request) -> Response:
     """Take a message; the answer comes when it is committed, and promises that it will be sent to these recipients.
 
-    Role `system`.
+    Role `submit`.
     """
     here_ = here(request)
     limits = here_.centre.settings.limits
     key = idempotency_key(request)
     raw = await read_body(request, limits.message_bytes)
     _refuse_when_full(here_)
+    _count(request, 1)
     parse = partial(messages.parse, raw, limit=limits.message_bytes, limits=limits.attachments)
     message = await here_.centre.work(parse) if len(raw) > LARGE_BYTES else parse()
-    outcomes = await here_.node.outbox.submit([Submission(raw, message, _joined(role(request), key))])
+    outcomes = await here_.node.outbox.submit([Submission(raw, message, _joined(request, key))])
     outcome = outcomes[0]
     if isinstance(outcome, RelayError):
         raise outcome
@@ -83,7 +86,7 @@ async def submit(request: Request) -> Response:
 
 @router.post(
     "/v1/messages/batch",
-    dependencies=[SYSTEM],
+    dependencies=[SUBMIT],
     responses=_ANSWERED,
     openapi_extra=taking_message(_NDJSON, "One message a line; empty lines are ignored."),
     summary="Submit many messages",
@@ -91,26 +94,30 @@ async def submit(request: Request) -> Response:
 async def submit_batch(request: Request) -> Response:
     """Take a message a line; the answer comes when all good lines are committed, and says of each line what became of it.
 
-    Role `system`. With `Idempotency-Key: K`, line n has the key `K/n`.
+    Role `submit`. With `Idempotency-Key: K`, line n has the key `K/n`.
     """
     here_ = here(request)
     key = idempotency_key(request)
     raw = await read_body(request, here_.centre.settings.limits.batch_bytes)
     lines = _lines(raw, here_.centre.settings.limits.batch_lines)
     _refuse_when_full(here_)
-    judged = await _judge(here_, lines, _joined(role(request), key))
+    _count(request, len(lines))
+    judged = await _judge(here_, lines, _joined(request, key))
     outcomes = iter(await here_.node.outbox.submit([one for one in judged if isinstance(one, Submission)]))
     results: list[Outcome] = [next(outcomes) if isinstance(one, Submission) else one for one in judged]
-    await problems.record(here_, role(request), [one for one in results if isinstance(one, RelayError)])
+    await problems.record(here_, caller(request), [one for one in results if isinstance(one, RelayError)])
     written = map(_written, (n for n, _ in lines), results)
     return Response("".join(written), media_type=_NDJSON)
 
 
 @router.get(
-    "/v1/messages/{message_id}", dependencies=[EITHER], responses={200: {"model": MessageState}}, summary="See a message's state"
+    "/v1/messages/{message_id}",
+    dependencies=[needs("submit", "operate", "audit")],
+    responses={200: {"model": MessageState}},
+    summary="See a message's state",
 )
 async def show(request: Request, message_id: str) -> Response:
-    """Say where a submitted message stands with each recipient, with its history. Either role."""
+    """Say where a submitted message stands with each recipient, with its history. Role `submit`, `operate` or `audit`."""
     here_, found = here(request), None
     if _ID.fullmatch(message_id):
         found = await here_.centre.store.read(partial(_find, here_=here_, message=message_id))
@@ -138,9 +145,16 @@ def _refuse_when_full(here_: Here) -> None:
         raise trouble
 
 
-def _joined(who: str | None, key: str | None) -> str | None:
-    """Return an idempotency key that is its user's alone."""
-    return None if key is None else f"{who}/{key}"
+def _joined(request: Request, key: str | None) -> str | None:
+    """Return an idempotency key that is its client's alone."""
+    client = caller(request)
+    return None if key is None or client is None else f"{client.name}/{key}"
+
+
+def _count(request: Request, messages: int) -> None:
+    """Count messages against what a client may submit."""
+    if (client := caller(request)) is not None:
+        here(request).limits.messages(client, messages, time.monotonic())
 
 
 def _lines(raw: bytes, most: int) -> list[Line]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from relay.api.auth import OPERATOR
+from relay.api.auth import OPERATE
 from relay.api.contract import Time
 from relay.api.served import Here, here
 from relay.clock import iso
@@ -17,7 +17,7 @@ from relay.directory import Member
 from relay.recovery import View
 from relay.store import Connection, epochs, peers
 
-router = APIRouter(tags=["peers"], dependencies=[OPERATOR])
+router = APIRouter(tags=["peers"], dependencies=[OPERATE])
 
 
 class _Body(BaseModel):
@@ -96,7 +96,7 @@ class Recovery(_Body):
 
 @router.get("/v1/peers", responses={200: {"model": Peers}}, summary="Which peers live")
 async def list_(request: Request) -> Response:
-    """Say of each peer when it was heard, what it goes by, and whom to call. Role `operator`."""
+    """Say of each peer when it was heard, what it goes by, and whom to call. Role `operate`."""
     here_ = here(request)
     known, raised = await here_.centre.store.read(_known)
     others = [member for id_, member in sorted(here_.centre.directory.active.items()) if id_ != here_.centre.id]
@@ -106,7 +106,7 @@ async def list_(request: Request) -> Response:
 
 @router.get("/v1/recovery", responses={200: {"model": Recovery}}, summary="Where a recovery stands")
 async def recovery(request: Request) -> Response:
-    """Say whether the store is an older copy, and what peers hold that it does not know. Role `operator`."""
+    """Say whether the store is an older copy, and what peers hold that it does not know. Role `operate`."""
     here_ = here(request)
     body = _recovery(await here_.node.recovery.view(), here_.centre.store.epoch)
     return Response(body.model_dump_json(), media_type="application/json")

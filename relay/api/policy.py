@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from relay import messages
-from relay.api.auth import EITHER
+from relay.api.auth import needs
 from relay.api.body import read_body
 from relay.api.contract import ProblemPlace, taking_message
 from relay.api.served import here
@@ -56,12 +56,14 @@ router = APIRouter(tags=["policy"])
 
 @router.post(
     "/v1/policy/explain",
-    dependencies=[EITHER],
+    dependencies=[needs("submit", "operate")],
     openapi_extra={"requestBody": taking_message("application/json", "One message, UTF-8.")["requestBody"]},
     summary="Explain who would get a message",
 )
 async def explain(request: Request) -> Explanation:
-    """Say for every centre whether it would get a message, and by which rule. Nothing is stored or sent. Either role.
+    """Say for every centre whether it would get a message, and by which rule. Nothing is stored or sent.
+
+    Role `submit` or `operate`.
 
     A message that is not valid is refused as it would be when submitted. Whether an update or a cancel may refer to what it
     refers to is not looked at.

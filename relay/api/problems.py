@@ -3,7 +3,8 @@
 :func:`answer` takes whatever went wrong with a request: the relay's own errors, those of the framework (no such address,
 wrong method, wrong parameter), and anything else, which becomes ``internal-error`` and says nothing but that. A refused
 submission is counted and, when its caller is known, written to the audit record: one leaf per request and code, so that
-nobody without a token can fill the disk. A record that can't be written (a full disk) never hides the answer.
+nobody can fill the disk. Who is turned away (no right token, another role, too often) is counted, and recorded once a minute
+(:mod:`relay.api.refusals`). A record that can't be written (a full disk) never hides the answer.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from relay import points
-from relay.api.served import Here, Role, here, role
+from relay.api.callers import caller
+from relay.api.limits import whole_seconds
+from relay.api.served import Here, here
 from relay.audit import AuditStep
+from relay.clients import Client
 from relay.errors import (
     BrokerTrouble,
     Busy,
@@ -30,6 +34,7 @@ from relay.errors import (
     Refused,
     RelayError,
     StoreTrouble,
+    TooMany,
     catalogue,
     http_status,
 )
@@ -68,14 +73,17 @@ async def answer(request: Request, error: Exception) -> Response:
     if refusal.code == "internal-error":
         here_.centre.log.error(Event.API_FAILED, error=type(error).__name__, method=request.method)
     else:
-        here_.centre.log.info(Event.API_REFUSED, code=refusal.code, role=role(request))
-    if request.method == "POST" and request.url.path.startswith(SUBMIT):
-        await record(here_, role(request), [refusal])
+        client = caller(request)
+        here_.centre.log.info(Event.API_REFUSED, code=refusal.code, client=client.name if client else None)
+    if isinstance(refusal, NotAllowed | TooMany):
+        here_.refusals.note(request, refusal.code)
+    elif request.method == "POST" and request.url.path.startswith(SUBMIT):
+        await record(here_, caller(request), [refusal])
     headers = _headers(request, refusal)
     return Response(json.dumps(document(refusal)), http_status(refusal), headers, MEDIA_TYPE)
 
 
-async def record(here_: Here, who: Role | None, refusals: Iterable[RelayError]) -> None:
+async def record(here_: Here, who: Client | None, refusals: Iterable[RelayError]) -> None:
     """Count refused messages, and write a leaf per code to the audit record when it is known who asked."""
     codes: set[str] = set()
     for refusal in refusals:
@@ -85,7 +93,7 @@ async def record(here_: Here, who: Role | None, refusals: Iterable[RelayError]) 
     if not codes or who is None:
         return
     audit, now = here_.centre.audit, here_.centre.now()
-    leaves = [audit.leaf(AuditStep.REFUSED, now, code=code, actor=who) for code in sorted(codes)]
+    leaves = [audit.leaf(AuditStep.REFUSED, now, code=code, actor=who.actor) for code in sorted(codes)]
     with contextlib.suppress(RelayError):
         points.reach(Point.REFUSAL_COMMIT_BEFORE)
         await here_.centre.store.write(lambda connection: audit.append(connection, leaves))
@@ -123,5 +131,5 @@ def _headers(request: Request, error: RelayError) -> dict[str, str]:
         headers["WWW-Authenticate"] = _BEARER_OR_BASIC if page else _BEARER
     for kind, seconds in _RETRY_AFTER.items():
         if isinstance(error, kind):
-            headers["Retry-After"] = seconds
+            headers["Retry-After"] = whole_seconds(error.seconds) if isinstance(error, TooMany) else seconds
     return headers

@@ -1,4 +1,4 @@
-"""The routes by which an operator looks after received messages: role `operator`, every act with a reason, in the record.
+"""The routes by which an operator looks after received messages: role `operate`, every act with a reason, in the record.
 
 Nothing here shows what a message says; only the centre's own system gets that.
 """
@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from relay.api.auth import OPERATOR
+from relay.api.auth import OPERATE
 from relay.api.body import read_body
+from relay.api.callers import actor
 from relay.api.contract import Id, Time
-from relay.api.served import here, role
+from relay.api.served import here
 from relay.clock import iso
 from relay.errors import Problem, Refused
 from relay.received import RELEASABLE, Act, ReceivedMessages
@@ -25,7 +26,7 @@ from relay.store.aside import Received
 ASKED_BYTES = 16 * 1024
 MOST_REASON = 500
 
-router = APIRouter(tags=["received"], dependencies=[OPERATOR])
+router = APIRouter(tags=["received"], dependencies=[OPERATE])
 
 B = TypeVar("B", bound=BaseModel)
 State = Literal["waiting", "handed", "deferred", "held", "dead", "quarantined"]
@@ -77,7 +78,7 @@ class ActAsked(_Body):
 
 @router.get("/v1/received", responses={200: {"model": ReceivedList}}, summary="List received messages by state")
 async def list_(request: Request, state: InState, limit: Limit = 100, after: After = None) -> Response:
-    """List received messages in one state, the oldest first. Role `operator`."""
+    """List received messages in one state, the oldest first. Role `operate`."""
     messages = here(request).node.received
     found = await messages.listed(state, after, limit + 1)
     page = [_shown(messages, one) for one in found[:limit]]
@@ -86,7 +87,7 @@ async def list_(request: Request, state: InState, limit: Limit = 100, after: Aft
 
 @router.get("/v1/received/{message_id}", responses={200: {"model": ReceivedState}}, summary="See a received message's state")
 async def show(request: Request, message_id: str) -> Response:
-    """Say where a received message stands here. Role `operator`."""
+    """Say where a received message stands here. Role `operate`."""
     messages = here(request).node.received
     return _answer(_shown(messages, await messages.find(message_id)))
 
@@ -101,13 +102,13 @@ _ACT: dict[str, Any] = {"responses": {200: {"model": ReceivedState}}, "openapi_e
 
 @router.post("/v1/received/{message_id}/hold", **_ACT, summary="Hold a received message")
 async def hold(request: Request, message_id: str) -> Response:
-    """Park a message: it is not given out until it is released. Role `operator`."""
+    """Park a message: it is not given out until it is released. Role `operate`."""
     return await _act(request, message_id, here(request).node.received.hold)
 
 
 @router.post("/v1/received/{message_id}/release", **_ACT, summary="Release a held or quarantined message")
 async def release(request: Request, message_id: str) -> Response:
-    """Let a held message be given out; or overrule, with its deadline, the refusal of a quarantined one. Role `operator`.
+    """Let a held message be given out; or overrule, with its deadline, the refusal of a quarantined one. Role `operate`.
 
     Only what a policy refused can be overruled: `sender-not-entitled`, `recipient-not-entitled`, `recipient-not-named`. Its
     origin is told that the message was taken after all, and sees that beside the rejection, which stands.
@@ -117,19 +118,19 @@ async def release(request: Request, message_id: str) -> Response:
 
 @router.post("/v1/received/{message_id}/replay", **_ACT, summary="Give a dead or deferred message out again")
 async def replay(request: Request, message_id: str) -> Response:
-    """Give a dead or deferred message out again at once, whatever its deadline says. Role `operator`."""
+    """Give a dead or deferred message out again at once, whatever its deadline says. Role `operate`."""
     return await _act(request, message_id, here(request).node.received.replay)
 
 
 @router.post("/v1/received/{message_id}/discard", **_ACT, summary="Discard a received message")
 async def discard(request: Request, message_id: str) -> Response:
-    """End a message as rejected (`discarded`) and purge its content; its row stays. Role `operator`."""
+    """End a message as rejected (`discarded`) and purge its content; its row stays. Role `operate`."""
     return await _act(request, message_id, here(request).node.received.discard)
 
 
 async def _act(request: Request, message_id: str, do: Callable[[Act], Awaitable[Received]]) -> Response:
     asked = read(ActAsked, await read_body(request, ASKED_BYTES))
-    done = await do(Act(message_id, str(role(request)), asked.reason))
+    done = await do(Act(message_id, actor(request), asked.reason))
     return _answer(_shown(here(request).node.received, done))
 
 

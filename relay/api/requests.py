@@ -16,10 +16,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from relay import messages
-from relay.api.auth import EITHER, OPERATOR
+from relay.api.auth import OPERATE, WORK
 from relay.api.body import read_body
+from relay.api.callers import actor
 from relay.api.contract import Accepted, Id, Time
-from relay.api.served import Here, here, role
+from relay.api.served import Here, here
 from relay.audit import AuditStep
 from relay.clock import iso
 from relay.errors import NotFound, Problem, Refused, RelayError
@@ -112,11 +113,11 @@ def _taking(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-@router.get("/v1/requests", dependencies=[EITHER], responses={200: {"model": RequestStates}}, summary="List requests")
+@router.get("/v1/requests", dependencies=[WORK], responses={200: {"model": RequestStates}}, summary="List requests")
 async def list_(
     request: Request, state: State = "open", side: OnSide = None, limit: Limit = 100, before: Before = None
 ) -> Response:
-    """List the requests that this centre asked and was asked, the newest first, with their clocks. Either role."""
+    """List the requests that this centre asked and was asked, the newest first, with their clocks. Any role but `admin`."""
     centre, now = here(request).centre, here(request).centre.now()
     asked = None if side is None else side == "asked"
 
@@ -129,10 +130,10 @@ async def list_(
 
 
 @router.get(
-    "/v1/requests/{request_id}", dependencies=[EITHER], responses={200: {"model": RequestState}}, summary="See a request's clocks"
+    "/v1/requests/{request_id}", dependencies=[WORK], responses={200: {"model": RequestState}}, summary="See a request's clocks"
 )
 async def show(request: Request, request_id: str) -> Response:
-    """Say who was asked or asked, since when and until when, and which messages answered. Either role."""
+    """Say who was asked or asked, since when and until when, and which messages answered. Any role but `admin`."""
     centre = here(request).centre
 
     def find(connection: Connection) -> dict[str, Any] | None:
@@ -147,7 +148,7 @@ async def show(request: Request, request_id: str) -> Response:
 @router.post(
     "/v1/messages/{message_id}/ask-release",
     status_code=202,
-    dependencies=[OPERATOR],
+    dependencies=[OPERATE],
     responses={202: {"model": Accepted}},
     openapi_extra=_taking(ReleaseQuestion),
     summary="Ask to release a message",
@@ -155,7 +156,7 @@ async def show(request: Request, request_id: str) -> Response:
 async def ask_release(request: Request, message_id: str) -> Response:
     """Ask the origin of a received message whether it may be released to these centres; a full reply permits it.
 
-    Role `operator`.
+    Role `operate`.
     """
     given = _given(ReleaseQuestion, await read_body(request, BODY_BYTES))
     releases = Releases(here(request).centre)
@@ -167,7 +168,7 @@ async def ask_release(request: Request, message_id: str) -> Response:
 @router.post(
     "/v1/requests/{request_id}/answer",
     status_code=202,
-    dependencies=[OPERATOR],
+    dependencies=[OPERATE],
     responses={202: {"model": Accepted}},
     openapi_extra=_taking(ReleaseDecision),
     summary="Permit or deny a release",
@@ -175,7 +176,7 @@ async def ask_release(request: Request, message_id: str) -> Response:
 async def answer(request: Request, request_id: str) -> Response:
     """Answer a received request that asks to release a message of this centre. Other requests are answered with a message.
 
-    Role `operator`.
+    Role `operate`.
     """
     given = _given(ReleaseDecision, await read_body(request, BODY_BYTES))
     releases = Releases(here(request).centre)
@@ -190,7 +191,7 @@ async def _submit(request: Request, releases: Releases, raw: bytes, done: partia
     outcome = (await here_.node.outbox.submit([Submission(raw, messages.parse(raw))]))[0]
     if isinstance(outcome, RelayError):
         raise outcome
-    await _record(here_, releases, done(message=outcome.id, actor=role(request) or "operator"))
+    await _record(here_, releases, done(message=outcome.id, actor=actor(request)))
     status = f"/v1/messages/{outcome.id}"
     return _json({"id": outcome.id, "recipients": outcome.recipients, "status": status}, 202, {"Location": status})
 

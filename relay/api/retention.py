@@ -1,4 +1,4 @@
-"""The routes by which an operator purges what is due, and keeps what a court or an inquiry needs: role `operator`, audited."""
+"""The routes by which an operator purges what is due, and keeps what a court or an inquiry needs: role `operate`, audited."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from relay.api.auth import OPERATOR
+from relay.api.auth import OPERATE
 from relay.api.body import read_body
+from relay.api.callers import actor
 from relay.api.contract import Id, Time
-from relay.api.served import here, role
+from relay.api.served import here
 from relay.clock import iso
 from relay.errors import Problem, Refused
 from relay.retention import LISTED, Outcome
@@ -21,7 +22,7 @@ from relay.store import retained
 ASKED_BYTES = 16 * 1024
 MOST_REASON = 500
 
-router = APIRouter(tags=["retention"], dependencies=[OPERATOR])
+router = APIRouter(tags=["retention"], dependencies=[OPERATE])
 
 B = TypeVar("B", bound="_Body")
 Reason = Annotated[
@@ -78,7 +79,7 @@ class LegalHold(_Body):
 
     id: Id
     reason: str
-    actor: str = Field(description="the role that set it")
+    actor: str = Field(description="who set it")
     at: Time
 
 
@@ -100,15 +101,15 @@ def _asking(model: type[BaseModel]) -> dict[str, Any]:
     summary="Purge what is due, or show it",
 )
 async def run(request: Request) -> Response:
-    """Purge what is due now, as the node does by itself every hour; with `dry_run` show what would go. Role `operator`."""
+    """Purge what is due now, as the node does by itself every hour; with `dry_run` show what would go. Role `operate`."""
     asked = _read(RetentionRun, await read_body(request, ASKED_BYTES))
-    outcome = await here(request).node.retention.purge(dry_run=asked.dry_run, actor=_actor(request))
+    outcome = await here(request).node.retention.purge(dry_run=asked.dry_run, actor=actor(request))
     return _answer(_done(outcome))
 
 
 @router.get("/v1/retention/holds", responses={200: {"model": LegalHolds}}, summary="List legal holds")
 async def list_(request: Request) -> Response:
-    """List the messages under legal hold. Role `operator`."""
+    """List the messages under legal hold. Role `operate`."""
     found = await here(request).centre.store.read(retained.holds)
     return _answer(LegalHolds(holds=[_hold(one) for one in found]))
 
@@ -123,16 +124,16 @@ async def list_(request: Request) -> Response:
 async def hold(request: Request) -> Response:
     """Put a message, received or sent, under legal hold: neither time nor a recall purges it until the hold is lifted.
 
-    Role `operator`. While the hold lasts, the origin of a recall sees it unconfirmed here.
+    Role `operate`. While the hold lasts, the origin of a recall sees it unconfirmed here.
     """
     asked = _read(HoldAsked, await read_body(request, ASKED_BYTES))
-    return _answer(_hold(await here(request).node.retention.hold(asked.id, asked.reason, _actor(request))), 201)
+    return _answer(_hold(await here(request).node.retention.hold(asked.id, asked.reason, actor(request))), 201)
 
 
 @router.delete("/v1/retention/holds/{message_id}", status_code=204, summary="Lift a legal hold")
 async def lift(request: Request, message_id: str, reason: Why) -> Response:
-    """End a legal hold. A recall that came meanwhile is carried out now, and its origin told. Role `operator`."""
-    await here(request).node.retention.lift(message_id, reason, _actor(request))
+    """End a legal hold. A recall that came meanwhile is carried out now, and its origin told. Role `operate`."""
+    await here(request).node.retention.lift(message_id, reason, actor(request))
     return Response(status_code=204)
 
 
@@ -146,10 +147,6 @@ def _read(model: type[B], raw: bytes) -> B:
         )
         names = ", ".join(f"`{name}`" for name in model.model_fields)
         raise Refused("bad-request", f"The body must be a JSON object with {names}.", found) from None
-
-
-def _actor(request: Request) -> str:
-    return str(role(request))
 
 
 def _done(outcome: Outcome) -> RetentionDone:

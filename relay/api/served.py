@@ -17,8 +17,8 @@ from relay.api.limits import Limits
 from relay.api.refusals import Refusals
 from relay.broker import Broker
 from relay.centre import Centre
-from relay.custody import Custody
 from relay.clients import Clients
+from relay.custody import Custody
 from relay.deadlines import Deadlines
 from relay.desk import Desk
 from relay.errors import Busy, NotReady, StoreTrouble

@@ -1,8 +1,8 @@
-"""The server: uvicorn inside the node's event loop, on the address of the settings.
+"""The server: uvicorn inside the node's event loop, on the two addresses of the settings: the API, and whether the node is ready.
 
-The node owns the process's signals, so uvicorn's own handling is off. Stopping is graceful: no new connection is taken,
-waiting polls are answered at once with what there is, requests under way get about 3 s to finish, and whatever they were
-promised is committed.
+Nothing on the API's listener is answered without a token, and nothing on the other one is more than a word. The node owns the
+process's signals, so uvicorn's own handling is off. Stopping is graceful: no new connection is taken, waiting polls are answered
+at once with what there is, requests under way get about 3 s to finish, and whatever they were promised is committed.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from relay.api import roster
 from relay.api.app import make_app
-from relay.api.auth import read_roles
+from relay.api.connection import connection
+from relay.api.limits import Limits
+from relay.api.probes import make_probes
 from relay.api.served import Here, Readiness, Served
+from relay.clients import Clients
 from relay.errors import Misconfigured
+from relay.settings import ApiSettings
 
 FINISH_SECONDS = 3
 BACKLOG = 512
@@ -33,18 +38,23 @@ class Api:
 
     async def run(self, node: Served) -> None:
         """Serve until cancelled; after :meth:`stop`, wait for that."""
-        settings = node.centre.settings.api
-        app = make_app()
-        app.state.here = Here(node, read_roles(settings.tokens), Readiness(node), self._stopping)
-        with _listening(settings.listen) as listener:
-            self._server = server = _Server(_config(app))
-            server.should_exit = self._stopping.is_set()
+        settings, app = node.centre.settings, make_app()
+        readiness, limits = Readiness(node), Limits(settings.api.rate)
+        here_ = app.state.here = Here(node, Clients(settings.api.clients), limits, readiness, self._stopping)
+        with _listening(settings.api.listen) as front, _listening(settings.health.listen) as aside:
+            self._server = _Server(_config(app, settings.api))
+            self._server.should_exit = self._stopping.is_set()
+            probes = _Server(_config(make_probes(readiness), settings.api))
             try:
-                await server.serve([listener])
-            except asyncio.CancelledError:  # the node fails: close what is open and go
-                server.force_exit = True
-                await server.shutdown([listener])
-                raise
+                async with asyncio.TaskGroup() as group:
+                    beside = [group.create_task(here_.refusals.run(node.centre)), group.create_task(roster.watch(here_))]
+                    answering = group.create_task(_serve(probes, aside))
+                    await _serve(self._server, front)
+                    probes.should_exit = True
+                    await answering
+                    for task in beside:
+                        task.cancel()
+                await here_.refusals.write(node.centre)
             finally:
                 self._stopped.set()
         await asyncio.Event().wait()
@@ -66,9 +76,20 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _config(app: object) -> uvicorn.Config:
+async def _serve(server: _Server, listener: socket.socket) -> None:
+    """Serve until the server is told to exit; when cancelled, since the node fails, close what is open and go."""
+    try:
+        await server.serve([listener])
+    except asyncio.CancelledError:
+        server.force_exit = True
+        await server.shutdown([listener])
+        raise
+
+
+def _config(app: object, settings: ApiSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
+        http=connection(settings),
         access_log=False,
         date_header=False,
         lifespan="off",

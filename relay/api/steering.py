@@ -1,4 +1,4 @@
-"""The routes by which an operator steers a message that is on its way: role `operator`, audited with the reason."""
+"""The routes by which an operator steers a message that is on its way: role `operate`, audited with the reason."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from relay.api.auth import OPERATOR
+from relay.api.auth import OPERATE
 from relay.api.body import read_body
-from relay.api.served import here, role
+from relay.api.callers import actor
+from relay.api.served import here
 from relay.desk import Order
 from relay.errors import Problem, Refused
 
 ASKED_BYTES = 16 * 1024
 MOST_REASON = 500
 
-router = APIRouter(tags=["messages"], dependencies=[OPERATOR])
+router = APIRouter(tags=["messages"], dependencies=[OPERATE])
 
 Action = Literal["hold", "release", "replay", "discard"]
 
@@ -38,25 +39,25 @@ _TAKES = {"requestBody": {"required": True, "content": {"application/json": {"sc
 
 @router.post("/v1/messages/{message_id}/hold", status_code=204, openapi_extra=_TAKES, summary="Hold a message back")
 async def hold(request: Request, message_id: str) -> Response:
-    """Keep a message from being sent, or sent again, until it is released; the others of its envelope go on. Role `operator`."""
+    """Keep a message from being sent, or sent again, until it is released; the others of its envelope go on. Role `operate`."""
     return await _steer(request, message_id, "hold")
 
 
 @router.post("/v1/messages/{message_id}/release", status_code=204, openapi_extra=_TAKES, summary="Release a held message")
 async def release(request: Request, message_id: str) -> Response:
-    """Let a held message go on: it is sent now. Role `operator`."""
+    """Let a held message go on: it is sent now. Role `operate`."""
     return await _steer(request, message_id, "release")
 
 
 @router.post("/v1/messages/{message_id}/replay", status_code=204, openapi_extra=_TAKES, summary="Send a message again")
 async def replay(request: Request, message_id: str) -> Response:
-    """Send a message again now to every recipient that has not ended it; who has it takes no harm. Role `operator`."""
+    """Send a message again now to every recipient that has not ended it; who has it takes no harm. Role `operate`."""
     return await _steer(request, message_id, "replay")
 
 
 @router.post("/v1/messages/{message_id}/discard", status_code=204, openapi_extra=_TAKES, summary="Discard a message")
 async def discard(request: Request, message_id: str) -> Response:
-    """End a message as `cancelled`, signed, at every recipient that has not ended it, and send it no more. Role `operator`.
+    """End a message as `cancelled`, signed, at every recipient that has not ended it, and send it no more. Role `operate`.
 
     A recipient that already holds it keeps it: send a `cancel` to take it back.
     """
@@ -66,7 +67,7 @@ async def discard(request: Request, message_id: str) -> Response:
 async def _steer(request: Request, message: str, action: Action) -> Response:
     desk = here(request).node.desk
     asked = _read(await read_body(request, ASKED_BYTES))
-    order = Order(message, asked.reason, str(role(request)))
+    order = Order(message, asked.reason, actor(request))
     act = {"hold": desk.hold, "release": desk.release, "replay": desk.replay, "discard": desk.discard}[action]
     await act(order)
     return Response(status_code=204)

@@ -115,7 +115,6 @@ def _of_node(node: Where) -> Iterator[Finding]:
     """Ask the node itself."""
     try:
         with client(node, "operator") as asking:
-            asking.ask("GET", "/livez")
             health = _health(asking)
     except RelayError as error:
         yield _failed("node", error)

@@ -23,11 +23,13 @@ Identifiers = Annotated[
 Since = Annotated[str | None, typer.Option("--since", help="Submitted or received at this time or later, RFC 3339.")]
 Until = Annotated[str | None, typer.Option("--until", help="Submitted or received before this time, RFC 3339.")]
 Direction = Annotated[str, typer.Option("--direction", help="sent, received or any.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; the audit record keeps it.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Most messages to show.")]
 Before = Annotated[str | None, typer.Option("--before", help="Go on where an earlier search said so.")]
 
 
 def find(
+    reason: Reason,
     kind: Kind = None,
     crime_type: CrimeType = None,
     region: Region = None,
@@ -61,6 +63,7 @@ def find(
         "direction": direction,
         "limit": limit,
         "before": before,
+        "reason": reason,
     }
     params = {name: value for name, value in asked.items() if value is not None}
     with client(where(config, url, token_file), "operator") as node:

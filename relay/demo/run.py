@@ -163,7 +163,8 @@ def _start(stage: _Stage, journals: dict[str, Path], folder: Path, bond: Mapping
         stage.nodes[centre] = NodeProcess(network.node_file(centre), folder / f"{centre}.log", {**bond, **way})
         stage.nodes[centre].start()
         token = network.token(centre, "system")
-        stage.systems[centre] = System(centre, network.listen(centre), token, Journal(journals[centre]))
+        journal = Journal(journals[centre])
+        stage.systems[centre] = System(centre, network.listen(centre), token, journal, network.health(centre))
         stage.rows[centre] = Row(centre, member.name, stage.systems[centre].tally)
 
 

@@ -52,8 +52,9 @@ class Tally:
 class System:
     """The system of one centre."""
 
-    def __init__(self, centre: str, listen: str, token: str, journal: Journal) -> None:
+    def __init__(self, centre: str, listen: str, token: str, journal: Journal, health: str) -> None:
         self.centre = centre
+        self._ready = f"http://{health}/readyz"
         self.tally = Tally()
         self._journal = journal
         self._client = httpx2.AsyncClient(
@@ -68,7 +69,7 @@ class System:
     async def ready(self) -> bool:
         """Return whether the node says that it can do its work."""
         try:
-            return (await self._client.get("/readyz")).status_code == 200
+            return (await self._client.get(self._ready, headers={"Authorization": ""})).status_code == 200
         except httpx2.TransportError:
             return False
 

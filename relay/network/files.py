@@ -61,8 +61,14 @@ file = "store/relay.db"
 [api]
 # host:port of the local API. Loopback unless a proxy with TLS stands before it.
 listen = "{listen}"
-# The folder with one token file per role.
+# The clients of the API: their roles, and the digests of their tokens (`relay token add | list | revoke | rotate`).
+clients = "clients.json"
+# The folder with the tokens `system` and `operator`, for the commands on this machine; the node does not read them.
 tokens = "tokens"
+
+[health]
+# host:port of /livez and /readyz, which need no token and say yes or no.
+listen = "{health}"
 """
 
 

@@ -97,8 +97,12 @@ class Network:
         """Return ``host:port`` of a centre's API."""
         return str(_read_toml(self.node_file(centre))["api"]["listen"])
 
+    def health(self, centre: str) -> str:
+        """Return ``host:port`` at which a centre's node says whether it is ready."""
+        return str(_read_toml(self.node_file(centre))["health"]["listen"])
+
     def token(self, centre: str, role: Literal["system", "operator"]) -> str:
-        """Return a centre's API token for a role."""
+        """Return the token of a centre's client ``system`` (submit, receive) or ``operator`` (operate, audit)."""
         return (self.centre(centre) / "tokens" / role).read_text(encoding="utf-8").strip()
 
 

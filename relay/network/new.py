@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from relay import codes
+from relay.clients import Register, Role, make
 from relay.directory import (
     Authority,
     AuthorityKey,
@@ -38,7 +39,8 @@ from relay.ports import free_ports
 AUTHORITIES = ("WCO", "INTERPOL")
 KEYS_PER_AUTHORITY = 2
 ADMIN = "relay-admin"
-ROLES = ("system", "operator")
+CLIENTS: dict[str, tuple[Role, ...]] = {"system": ("submit", "receive"), "operator": ("operate", "audit")}
+"""The clients of a new centre's API: its own system, and its operators."""
 
 _CENTRE_ID = re.compile(r"[A-Z0-9]{2,8}(-[A-Z0-9]{2,8})?")
 _KEYS_VALID = timedelta(days=730)
@@ -64,7 +66,7 @@ def write_network(
     default port 15672 of that host).
     """
     ids = _centre_ids(centres)
-    ports = free_ports(len(ids) + 2)
+    ports = free_ports(2 * len(ids) + 2)
     broker = _broker(amqp, management, ports[-2:])
     _claim(folder)
     moment = (now or datetime.now(UTC)).replace(microsecond=0)
@@ -73,8 +75,8 @@ def write_network(
     network = _write(folder / "root.json", root.model_dump_json(indent=2))
     members = tuple(_write_keys(folder / "centres" / id_, id_, moment) for id_ in ids)
     _write_directory(folder, _directory(network, members, moment), authorities)
-    for id_, port in zip(ids, ports, strict=False):
-        _write_centre(folder, id_, network, broker, port)
+    for index, id_ in enumerate(ids):
+        _write_centre(folder, id_, network, broker, ports[2 * index : 2 * index + 2])
     _write_broker(folder, network, broker)
     return load_network(folder, now=now)
 
@@ -198,15 +200,20 @@ def _member(id_: str, keys: tuple[Key, ...]) -> Member:
     )
 
 
-def _write_centre(folder: Path, id_: str, network: str, broker: Broker, port: int) -> None:
+def _write_centre(folder: Path, id_: str, network: str, broker: Broker, ports: Sequence[int]) -> None:
     centre = folder / "centres" / id_
     for file in SHARED:
         shutil.copyfile(folder / file, centre / file)
     (centre / "tokens").mkdir(mode=0o700)
-    for role in ROLES:
-        _write_secret(centre / "tokens" / role)
+    tokens = {name: _write_secret(centre / "tokens" / name) for name in CLIENTS}
+    clients = [make(name, roles, tokens[name], why="made with the network") for name, roles in CLIENTS.items()]
+    Register(centre / "clients.json").create(*clients)
     settings = files.NODE.format(
-        centre=files.quoted(id_), network=network, url=files.quoted(broker.url(id_)), listen=f"{HOST}:{port}"
+        centre=files.quoted(id_),
+        network=network,
+        url=files.quoted(broker.url(id_)),
+        listen=f"{HOST}:{ports[0]}",
+        health=f"{HOST}:{ports[1]}",
     )
     _write(centre / "node.toml", settings)
 
@@ -225,5 +232,8 @@ def _write(path: Path, text: str) -> str:
     return digest(raw)
 
 
-def _write_secret(path: Path) -> None:
-    write_private(path, f"{secrets.token_urlsafe(32)}\n".encode())
+def _write_secret(path: Path) -> str:
+    """Write a new secret of 256 bits and return it."""
+    secret = secrets.token_urlsafe(32)
+    write_private(path, f"{secret}\n".encode())
+    return secret

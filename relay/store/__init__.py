@@ -26,6 +26,7 @@ from relay.errors import Misconfigured
 from relay.store import (
     aside,
     attempts,
+    checkpoints,
     clocks,
     compared,
     directories,
@@ -40,8 +41,10 @@ from relay.store import (
     recalled,
     record,
     retained,
+    roster,
     said,
     threads,
+    trees,
     voided,
 )
 from relay.store.common import upsert
@@ -55,6 +58,7 @@ __all__ = [
     "Store",
     "aside",
     "attempts",
+    "checkpoints",
     "clocks",
     "compared",
     "directories",
@@ -69,8 +73,10 @@ __all__ = [
     "recalled",
     "record",
     "retained",
+    "roster",
     "said",
     "threads",
+    "trees",
     "voided",
 ]
 

@@ -29,8 +29,9 @@ AGAIN = (429, 500, 502, 503, 504, 507)
 class System:
     """The system of one centre; ``submitted`` and ``seen`` count what it did."""
 
-    def __init__(self, centre: str, listen: str, token: str, journal: Journal) -> None:
+    def __init__(self, centre: str, listen: str, token: str, journal: Journal, health: str) -> None:
         self.centre = centre
+        self._ready = f"http://{health}/readyz"
         self.submitted = self.promised = self.seen = 0
         self.ids: list[str] = []
         self._journal = journal
@@ -49,7 +50,7 @@ class System:
     async def ready(self) -> bool:
         """Return whether the node says that it can do its work."""
         try:
-            return (await self._client.get("/readyz")).status_code == 200
+            return (await self._client.get(self._ready, headers={"Authorization": ""})).status_code == 200
         except httpx2.TransportError:
             return False
 

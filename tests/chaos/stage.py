@@ -119,7 +119,8 @@ def _add_node(stage: Stage, centre: str, repair: dict[str, str]) -> None:
     stage.nodes[centre] = NodeProcess(command, stage.folder / f"{centre}.log", environment, clock)
     stage.nodes[centre].start()
     journal = Journal(stage.folder / "journals" / f"{centre}.jsonl")
-    stage.systems[centre] = System(centre, network.listen(centre), network.token(centre, "system"), journal)
+    token, health = network.token(centre, "system"), network.health(centre)
+    stage.systems[centre] = System(centre, network.listen(centre), token, journal, health)
 
 
 async def _await_ready(stage: Stage) -> None:
