@@ -2,12 +2,17 @@
 
 What this side finds wrong with the broker's certificate is an ``SSLCertVerificationError`` with OpenSSL's code
 (``X509_verify_cert_error_string(3)``). What the broker finds wrong with this side's arrives as an alert (RFC 8446, 6.2); under
-TLS 1.3 it comes after this side is done, so that the first read meets it, and the AMQP library wraps it.
+TLS 1.3 it comes after this side is done and speaks, and is lost when the broker closes before it has read that. Then
+:func:`ask` shakes hands once more and says nothing, so that the alert is heard.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ssl
+
+from yarl import URL
 
 from relay.errors import BrokerTrouble
 
@@ -26,6 +31,22 @@ def trouble(error: BaseException, where: object) -> BrokerTrouble | None:
     if isinstance(found, ssl.SSLCertVerificationError):
         return _of_certificate(found, where)
     return _of_handshake(found, where) if isinstance(found, ssl.SSLError) else None
+
+
+async def ask(url: URL, context: ssl.SSLContext, error: BaseException, seconds: float) -> ssl.SSLError | None:
+    """Return why the broker ended a connection, when ``error`` says that it did and it says why; None otherwise."""
+    if not isinstance(error.__cause__, EOFError | ConnectionResetError | BrokenPipeError):
+        return None
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(seconds):
+            reader, writer = await asyncio.open_connection(url.host, url.port, ssl=context)
+            try:
+                await reader.read(1)
+            except ssl.SSLError as alert:
+                return alert
+            finally:
+                writer.transport.abort()
+    return None
 
 
 def _of_certificate(error: ssl.SSLCertVerificationError, where: object) -> BrokerTrouble:

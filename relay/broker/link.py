@@ -19,11 +19,11 @@ from uuid import uuid4
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
-from aio_pika.exceptions import ChannelClosed, DeliveryError, PublishError
+from aio_pika.exceptions import AMQPConnectionError, ChannelClosed, DeliveryError, PublishError
 from yarl import URL
 
 from relay import topology
-from relay.broker import troubles
+from relay.broker import handshake, troubles
 from relay.broker.backoff import Backoff
 from relay.broker.bounded import FAILURES, asked_to_end, best_effort, named, spawn, within
 from relay.broker.plan import BrokerPlan, Delivery
@@ -33,6 +33,7 @@ from relay.tls import refuse_clear_amqp
 
 CONNECT_SECONDS = 10.0
 STEP_SECONDS = 10.0
+ASK_SECONDS = 3.0
 CLOSE_SECONDS = 1.0
 STEADY_SECONDS = 5.0  # how long all must be well before the next pauses are short again
 BLOCKED_SECONDS = 0.05  # a connection that is not blocked says so without waiting at all
@@ -159,7 +160,12 @@ class Link:
         auth = "external" if self._plan.external else "plain"
         url = URL(self._plan.url).with_password(password).with_query(heartbeat=self._plan.heartbeat_seconds, auth=auth)
         connection = _Connection(url, self._sockets, f"{self._plan.exchange} {purpose}", context)
-        await within(connection.connect(), CONNECT_SECONDS)
+        try:
+            await within(connection.connect(), CONNECT_SECONDS)
+        except AMQPConnectionError as error:
+            if context is not None and (alert := await handshake.ask(url, context, error, ASK_SECONDS)) is not None:
+                raise alert from error
+            raise
         connection.close_callbacks.add(self._closed)
         return connection
 

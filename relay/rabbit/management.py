@@ -5,12 +5,14 @@ import, which RabbitMQ treats as idempotent; what is to be removed goes one by o
 never removed or made anew unless told to: its changes are refused before anything is done.
 
 Errors raised: ``BrokerTrouble`` with the codes ``management-unreachable`` and ``management-failed``; ``Misconfigured``
-with ``management-refused`` and ``no-broker-password``; ``Conflict`` with ``queue-not-empty``.
+with ``management-refused``, ``management-not-encrypted``, ``bad-certificate`` and ``no-broker-password``; ``Conflict`` with
+``queue-not-empty``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +21,7 @@ import httpx2
 
 from relay import topology
 from relay.errors import BrokerTrouble, Conflict, Misconfigured, RelayError
+from relay.tls import client_context, refuse_clear_management
 from relay.topology import (
     Binding,
     Change,
@@ -33,14 +36,22 @@ from relay.topology import (
 
 
 class Management:
-    """A client of one broker's management API, for one virtual host; a context manager."""
+    """A client of one broker's management API, for one virtual host; a context manager.
 
-    def __init__(self, url: str, user: str, password: str, *, vhost: str = "/", timeout: float = 60.0) -> None:
+    ``ca`` holds the authorities that vouch for an ``https`` address; None means the system's.
+    """
+
+    def __init__(
+        self, url: str, user: str, password: str, *, vhost: str = "/", timeout: float = 60.0, ca: Path | None = None
+    ) -> None:
+        refuse_clear_management(url)
         self.url = url.rstrip("/")
         self.vhost = vhost
         self._user = user
         # trust_env off: a proxy of the environment must never see an administrator's password
-        self._http = httpx2.Client(base_url=self.url, auth=(user, password), timeout=timeout, trust_env=False)
+        self._http = httpx2.Client(
+            base_url=self.url, auth=(user, password), timeout=timeout, trust_env=False, verify=client_context(ca)
+        )
 
     def __enter__(self) -> Management:
         """Return itself."""

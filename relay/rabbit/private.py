@@ -38,7 +38,9 @@ from urllib.parse import quote
 from relay import topology
 from relay.errors import BrokerTrouble, Misconfigured
 from relay.ports import free_ports
+from relay.rabbit.configuration import ServerTls, configuration, plugins
 from relay.rabbit.management import Management
+from relay.tls import client_context
 from relay.topology import Topology
 
 HOST = "127.0.0.1"
@@ -60,7 +62,8 @@ class PrivateBroker:
     """One private RabbitMQ; restartable on the same ports and data; a context manager that stops it at the end.
 
     ``definitions`` (see :func:`relay.topology.definitions`) are loaded at boot; an administrator account is always
-    added. With ``temporary`` the end of the ``with`` block kills it and removes the folder instead of stopping it
+    added. With ``tls`` it speaks nothing else, and a client's certificate names its
+    account. With ``temporary`` the end of the ``with`` block kills it and removes the folder instead of stopping it
     gracefully.
     """
 
@@ -73,6 +76,7 @@ class PrivateBroker:
         admin: str = "relay-admin",
         password: str | None = None,
         definitions: Mapping[str, Any] | None = None,
+        tls: ServerTls | None = None,
         temporary: bool = False,
     ) -> None:
         ports = free_ports(4)
@@ -82,6 +86,7 @@ class PrivateBroker:
         self.admin = admin
         self.password = password or secrets.token_urlsafe(24)
         self.definitions = definitions
+        self.tls = tls
         self._internal_ports = ports[2:]
         self._temporary = temporary
         self._mark = uuid.uuid4().hex
@@ -97,12 +102,12 @@ class PrivateBroker:
     @property
     def amqp(self) -> str:
         """The AMQP address without an account."""
-        return f"amqp://{HOST}:{self.amqp_port}/%2F"
+        return f"{self._scheme}://{HOST}:{self.amqp_port}/%2F"
 
     @property
     def management_url(self) -> str:
         """The address of the management API."""
-        return f"http://{HOST}:{self.management_port}"
+        return f"{'https' if self.tls else 'http'}://{HOST}:{self.management_port}"
 
     @property
     def running(self) -> bool:
@@ -122,11 +127,11 @@ class PrivateBroker:
     def url(self, user: str | None = None, password: str | None = None) -> str:
         """Return the AMQP address with an account: the administrator's unless another is given."""
         name, secret = user or self.admin, self.password if user is None else password or ""
-        return f"amqp://{quote(name, safe='')}:{quote(secret, safe='')}@{HOST}:{self.amqp_port}/%2F"
+        return f"{self._scheme}://{quote(name, safe='')}:{quote(secret, safe='')}@{HOST}:{self.amqp_port}/%2F"
 
     def management(self) -> Management:
         """Return a client of the management API as administrator."""
-        return Management(self.management_url, self.admin, self.password)
+        return Management(self.management_url, self.admin, self.password, ca=self.tls.ca if self.tls else None)
 
     def start(self, limit: float = 60.0) -> PrivateBroker:
         """Start it and return when AMQP and management answer; raise ``BrokerTrouble`` after ``limit`` seconds."""
@@ -184,25 +189,14 @@ class PrivateBroker:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         files = {
             "rabbitmq.conf": self._configuration(),
-            "enabled_plugins": "[rabbitmq_management].\n",
+            "enabled_plugins": plugins(self.tls),
             "definitions.json": json.dumps(self._boot_definitions, indent=1) + "\n",
         }
         for name, content in files.items():
             (self.folder / name).write_text(content, encoding="utf-8")
 
     def _configuration(self) -> str:
-        lines = {
-            "listeners.tcp.1": f"{HOST}:{self.amqp_port}",
-            "management.tcp.ip": HOST,
-            "management.tcp.port": str(self.management_port),
-            # Not load_definitions, which has no such switch: a restart must not bring back what was removed since.
-            "definitions.import_backend": "local_filesystem",
-            "definitions.local.path": str(self.folder / "definitions.json"),
-            "definitions.skip_if_unchanged": "true",
-            "log.console": "false",
-            "log.file.level": "info",
-        }
-        return "".join(f"{key} = {value}\n" for key, value in lines.items())
+        return configuration(HOST, self.amqp_port, self.management_port, self.folder / "definitions.json", self.tls)
 
     @cached_property
     def _boot_definitions(self) -> dict[str, Any]:
@@ -275,10 +269,17 @@ class PrivateBroker:
     def _accepts_amqp(self) -> bool:
         try:
             with socket.create_connection((HOST, self.amqp_port), timeout=2) as connection:
-                connection.sendall(_AMQP_GREETING)
-                return connection.recv(1) == b"\x01"  # a method frame: connection.start
+                return self._greets(connection) if self.tls is None else _shakes_hands(connection, self.tls)
         except OSError:
             return False
+
+    def _greets(self, connection: socket.socket) -> bool:
+        connection.sendall(_AMQP_GREETING)
+        return connection.recv(1) == b"\x01"  # a method frame: connection.start
+
+    @property
+    def _scheme(self) -> str:
+        return "amqps" if self.tls else "amqp"
 
     def _end_stragglers(self, limit: float = 5.0) -> None:
         deadline = time.monotonic() + limit
@@ -287,6 +288,14 @@ class PrivateBroker:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
             time.sleep(0.02)
+
+
+def _shakes_hands(connection: socket.socket, tls: ServerTls) -> bool:
+    """Return whether TLS begins; without a client's certificate it goes no further."""
+    context = client_context(tls.ca)
+    context.check_hostname = False  # our own process, whatever name its certificate is for
+    with context.wrap_socket(connection):
+        return True
 
 
 def _popen(command: list[str], environment: dict[str, str], out: BinaryIO, folder: Path | None = None) -> subprocess.Popen[bytes]:

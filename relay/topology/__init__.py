@@ -12,7 +12,7 @@ Errors raised: ``Misconfigured`` with the code ``no-broker-password``.
 
 from relay.topology.changes import Change, difference, is_ours, strangers
 from relay.topology.desired import DELIVERY_LIMIT, MAX_LENGTH_BYTES, bound, topology
-from relay.topology.export import account, definitions, from_definitions, password_hash, password_matches
+from relay.topology.export import NO_PASSWORD, account, definitions, from_definitions, password_hash, password_matches
 from relay.topology.names import (
     CONTROL,
     DIRECT_EXCHANGE,
@@ -55,6 +55,7 @@ __all__ = [
     "INTEL_EXCHANGE",
     "LANES",
     "MAX_LENGTH_BYTES",
+    "NO_PASSWORD",
     "POISON",
     "POISON_EXCHANGE",
     "Arguments",

@@ -29,6 +29,8 @@ from relay.topology.objects import (
 )
 
 ADMINISTRATOR = "administrator"
+NO_PASSWORD = ""
+"""Stands for the password of an account that is proven by its certificate alone."""
 
 
 def definitions(
@@ -54,10 +56,10 @@ def definitions(
 
 
 def account(name: str, password: str, tags: Iterable[str]) -> dict[str, Any]:
-    """Return an account as a definitions file has it."""
+    """Return an account as a definitions file has it; :data:`NO_PASSWORD` makes one that no password opens."""
     return {
         "name": name,
-        "password_hash": password_hash(password),
+        "password_hash": password_hash(password) if password != NO_PASSWORD else "",
         "hashing_algorithm": "rabbit_password_hashing_sha256",
         "tags": list(tags),
     }
@@ -106,7 +108,9 @@ def password_hash(password: str, salt: bytes | None = None) -> str:
 
 
 def password_matches(password: str, hashed: str) -> bool:
-    """Return whether a hash that RabbitMQ keeps belongs to this password."""
+    """Return whether a hash that RabbitMQ keeps belongs to this password; an empty one belongs to :data:`NO_PASSWORD`."""
+    if password == NO_PASSWORD or not hashed:
+        return password == hashed
     salt = base64.b64decode(hashed)[:4]
     return secrets.compare_digest(password_hash(password, salt), hashed)
 
