@@ -24,6 +24,7 @@ from sqlalchemy import Connection, Engine, exc, insert, select
 
 from relay.errors import Misconfigured
 from relay.store import (
+    approvals,
     aside,
     attempts,
     checkpoints,
@@ -56,6 +57,7 @@ from relay.store.tables import META
 __all__ = [
     "Connection",
     "Store",
+    "approvals",
     "aside",
     "attempts",
     "checkpoints",

@@ -14,6 +14,7 @@ The index that finds messages, ``found``, is a full-text table of SQLite and no 
 from __future__ import annotations
 
 from relay.store.tables.audited import AUDIT_SUBTREE, AUDIT_TILE, CHECKPOINT, COUNTERSIGNATURE, EVIDENCE, WITNESSED
+from relay.store.tables.approvals import APPROVAL
 from relay.store.tables.centre import AUDIT, META, PEER
 from relay.store.tables.columns import METADATA
 from relay.store.tables.compared import COMPARISON_DIFFERENCE, COMPARISON_DUE
@@ -48,6 +49,7 @@ from relay.store.tables.suspect import REVOCATION, SUSPECT
 from relay.store.tables.threads import CLOCK, CLOCK_WATCHED, LEGAL_HOLD, REFERENCE, TOMBSTONE
 
 __all__ = [
+    "APPROVAL",
     "ASIDE",
     "ATTEMPT",
     "AUDIT",

@@ -17,6 +17,7 @@ def upgrade() -> None:
     _audited()
     _comparisons()
     _suspects()
+    _approvals()
 
 
 def _limits() -> None:
@@ -164,5 +165,25 @@ def _suspects() -> None:
         sa.Column("signed_at", sa.BigInteger(), nullable=False),
         sa.Column("received_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("key", "id"),
+        sqlite_with_rowid=False,
+    )
+
+
+def _approvals() -> None:
+    op.create_table(
+        "approval",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("asked_by", sa.Text(), nullable=False),
+        sa.Column("person", sa.Text(), nullable=False),
+        sa.Column("asked_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("decided_by", sa.Text(), nullable=True),
+        sa.Column("decided_at", sa.BigInteger(), nullable=True),
+        sa.Column("decided_why", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
         sqlite_with_rowid=False,
     )
