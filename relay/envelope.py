@@ -46,7 +46,7 @@ NUMBER_END = 2**53
 TIME_END = 253_402_300_800_000
 """Milliseconds at which the year 10000 begins."""
 
-EnvelopeType = Literal["batch", "receipt", "mark", "nack", "void", "heartbeat", "epoch", "directory", "comparison"]
+EnvelopeType = Literal["batch", "receipt", "mark", "nack", "void", "heartbeat", "epoch", "directory", "comparison", "checkpoint"]
 UNNUMBERED: frozenset[EnvelopeType] = frozenset({"receipt", "directory"})
 MessageLane = Annotated[str, Field(pattern=r"^(flash|immediate|priority|routine|exercise)$")]
 Lane = Annotated[str, Field(pattern=r"^(flash|immediate|priority|routine|exercise|control)$")]

@@ -180,7 +180,7 @@ class Nack(_Body):
     reason: _Code | None = None
 
 
-Body = TypeVar("Body", Receipt, Mark, Nack, Void, Heartbeat, EpochClosed, Comparison)
+Body = TypeVar("Body", bound=BaseModel)
 
 
 def read(model: type[Body], content: bytes) -> Body:
@@ -194,7 +194,7 @@ def read(model: type[Body], content: bytes) -> Body:
         raise Rejected("bad-control", f"The body of a {model.__name__.lower()} is not of its form.") from error
 
 
-def write(body: Receipt | Mark | Nack | Void | Heartbeat | EpochClosed | Comparison) -> bytes:
+def write(body: BaseModel) -> bytes:
     """Return a body as the compact JSON that goes into a control envelope."""
     return body.model_dump_json(exclude_none=True).encode()
 

@@ -32,7 +32,7 @@ from relay.store.tables import (
 _IS_OPEN = text("outbox_delivery.open <> 0")  # as in the index
 _BEHIND, _WANTED, _TURNED = "behind", "wanted-epoch", "recovery"
 _NO_TURN: dict[str, Any] = {"before": 0, "at": 0, "step": 0, "sent": {}, "unknown": []}
-_CONTROLS = ("nack", "heartbeat", "void", "epoch", "comparison")
+_CONTROLS = ("nack", "heartbeat", "void", "epoch", "comparison", "checkpoint")
 _MESSAGES = ("flash", "immediate", "priority", "routine", "exercise")
 
 
