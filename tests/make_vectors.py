@@ -112,12 +112,9 @@ def network() -> tuple[bytes, bytes, bytes]:
         expires_at=END,
         members=tuple(member(centre, suite) for centre, suite in SUITES.items()),
     )
-    younger = Policy.model_fields.keys() - {
-        "suites",
-        "default_expiry_hours",
-        "max_expiry_hours",
-    }  # than these bytes, which are pinned
-    raw = directory.model_dump_json(indent=1, exclude={"policy": younger}).encode() + b"\n"
+    pinned = {"suites", "default_expiry_hours", "max_expiry_hours"}  # with these bytes, before there were other fields
+    younger = Policy.model_fields.keys() - pinned
+    raw = directory.model_dump_json(indent=1, exclude={"reason": True, "policy": younger}).encode() + b"\n"
     signatures = Signatures(signatures=tuple(sign(raw, name, key) for name, key in authorities.items()))
     return root_raw, raw, signatures.model_dump_json(indent=1).encode() + b"\n"
 

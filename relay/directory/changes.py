@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from relay.directory.members import Entitlement, Key, Member
 from relay.directory.register import Directory
 
-_LINKS = frozenset({"version", "previous", "issued_at", "members"})
+_LINKS = frozenset({"version", "previous", "issued_at", "reason", "members"})
 
 
 @dataclass(frozen=True, slots=True)

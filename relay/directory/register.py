@@ -37,6 +37,7 @@ class Directory(Record):
     issued_at: AwareDatetime
     warn_after: AwareDatetime
     expires_at: AwareDatetime
+    reason: str = Field(default="", max_length=500, description="why this version was issued, for people")
     policy: Policy = Policy()
     members: tuple[Member, ...] = Field(max_length=MAX_MEMBERS)
 

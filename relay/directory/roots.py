@@ -40,7 +40,10 @@ def read_root(raw: bytes, network: str) -> Root:
     """Return the first root, whose digest is ``network``; another one is refused as ``root-mismatch``."""
     if digest(raw) != network:
         raise Misconfigured("root-mismatch", f"The root file's SHA-256 is {digest(raw)}, but the settings name {network}.")
-    return parse_root(raw)
+    root = parse_root(raw)
+    if root.version != 1:
+        raise Misconfigured("bad-root", f"A network is named after its first root, and this is root {root.version}.")
+    return root
 
 
 def parse_root(raw: bytes) -> Root:
