@@ -86,6 +86,14 @@ class Identity:
             raise Misconfigured("wrong-certificate", f"The certificate {self.certificate} names {names}, not {owner}.")
 
 
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """A server's certificate, and the authorities that vouch for its clients and for itself."""
+
+    identity: Identity
+    ca: Path
+
+
 def client_context(ca: Path | None, identity: Identity | None = None, *, owner: str | None = None) -> ssl.SSLContext:
     """Return the client's side, its files read now.
 

@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from relay import codes
+from relay.certificates import read_certificate
 from relay.directory import Directory, Signatures, digest, read_directory, read_root, sign
 from relay.errors import Misconfigured, Refused
 from relay.keys import SealingKey, SigningKey, StorageKey
 from relay.network import Network, default_centres, load_network, write_network
+from relay.settings import load
+from relay.topology import NO_PASSWORD
 
 SECRETS = ("keys/signing.pem", "keys/sealing.pem", "keys/storage.key", "keys/broker.password")
 
@@ -127,15 +130,40 @@ def test_personal_data_goes_to_the_police_side(network: Network) -> None:
 
 def test_named_centres_and_a_broker_address_are_taken(tmp_path: Path) -> None:
     """An unknown id becomes a generic member; the account in the address administers the broker and reaches no node."""
-    made = write_network(tmp_path / "new", ["BRU", "NBO"], "amqp://boss:s%2Fcret@broker.example:5673/relay")
+    made = write_network(tmp_path / "new", ["BRU", "NBO"], "amqps://boss:s%2Fcret@broker.example:5673/relay")
     assert list(made.directory.active) == ["BRU", "NBO"]
     assert (made.broker.host, made.broker.port, made.broker.vhost) == ("broker.example", 5673, "relay")
     assert (made.broker.admin, made.broker.admin_password) == ("boss", "s/cret")
-    assert made.broker.management == "http://broker.example:15672"
-    assert 'url = "amqp://NBO@broker.example:5673/relay"' in made.node_file("NBO").read_text()
+    assert made.broker.management == "https://broker.example:15671"
+    assert 'url = "amqps://NBO@broker.example:5673/relay"' in made.node_file("NBO").read_text()
     assert "cret" not in made.node_file("NBO").read_text() + repr(made)
     families = {crime for held in made.directory.active["NBO"].subscribe for crime in held.crime_types}
     assert families == {"drugs", "medicines", "environment", "cultural-goods"}
+
+
+def test_an_address_of_another_machine_in_clear_is_refused(tmp_path: Path) -> None:
+    """Neither the broker nor its management API is written down where a password would go to another machine in clear."""
+    assert code_of(lambda: write_network(tmp_path / "new", amqp="amqp://broker.example/")) == "broker-not-encrypted"
+    managed = {"amqp": "amqps://broker.example/", "management": "http://broker.example:15672"}
+    assert code_of(lambda: write_network(tmp_path / "new", **managed)) == "management-not-encrypted"
+    assert code_of(lambda: write_network(tmp_path / "new", amqp="amqp://127.0.0.1/", tls=True)) == "bad-amqp-url"
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_encrypted_network_has_certificates_and_no_passwords(tmp_path: Path) -> None:
+    """Each centre gets a certificate in its name and the authority by which it knows the broker; the keys are for their owners."""
+    made = write_network(tmp_path / "new", ["BRU", "NBO"], tls=True)
+    assert made.broker.amqp.startswith("amqps://127.0.0.1:")
+    assert made.broker.management.startswith("https://127.0.0.1:")
+    for centre in ("BRU", "NBO"):
+        settings = load(made.node_file(centre))
+        assert settings.broker.by_certificate
+        assert settings.broker.context(centre) is not None
+        assert centre in read_certificate(made.centre(centre) / "tls" / "certificate.pem").names
+        assert not (made.centre(centre) / "keys" / "broker.password").exists()
+    assert made.passwords == {"BRU": NO_PASSWORD, "NBO": NO_PASSWORD}
+    assert [user["password_hash"] for user in made.definitions()["users"] if user["name"] != "relay-admin"] == ["", ""]
+    assert {path.stat().st_mode & 0o777 for path in made.folder.rglob("key.pem")} == {0o600}
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:

@@ -26,8 +26,6 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Discard = Annotated[bool, typer.Option("--discard", help="Remove queues even when they hold messages.")]
 Out = Annotated[Path | None, typer.Option("--out", help="File to write; none: standard output.")]
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-
 
 @app.command("run")
 def run(folder: Folder) -> None:
@@ -35,8 +33,10 @@ def run(folder: Folder) -> None:
     import signal
     import threading
 
+    from relay.tls import is_loopback
+
     network = _network(folder)
-    if network.broker.host not in LOOPBACK:
+    if not is_loopback(network.broker.host):
         sentence = f"The broker of this network is at {network.broker.host}; this runs one on loopback only."
         raise Misconfigured("broker-elsewhere", sentence)
     broker = _private(network)
@@ -117,7 +117,8 @@ def _management(network: Network) -> Management:
     from relay.rabbit import Management
 
     broker = network.broker
-    return Management(broker.management, broker.admin, broker.admin_password, vhost=broker.vhost)
+    ca = broker.tls.ca if broker.tls else None
+    return Management(broker.management, broker.admin, broker.admin_password, vhost=broker.vhost, ca=ca)
 
 
 def _private(network: Network) -> PrivateBroker:
@@ -130,6 +131,7 @@ def _private(network: Network) -> PrivateBroker:
         admin=network.broker.admin,
         password=network.broker.admin_password,
         definitions=network.definitions(),
+        tls=network.broker.tls,
     )
 
 

@@ -16,6 +16,7 @@ app = typer.Typer(help="A network of centres.", no_args_is_help=True)
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")]
 Centre = Annotated[list[str] | None, typer.Option("--centre", help="A centre's id; again for each. None: the default six.")]
 Amqp = Annotated[str | None, typer.Option("--amqp", help="The broker's address; none: a free one on loopback.")]
+Tls = Annotated[bool, typer.Option("--tls", help="Encrypt the way to the broker; an amqps:// address does, too.")]
 
 
 @app.callback()
@@ -24,11 +25,11 @@ def _group() -> None:
 
 
 @app.command("new")
-def new(folder: Folder, centre: Centre = None, amqp: Amqp = None, as_json: AsJson = False) -> None:
+def new(folder: Folder, centre: Centre = None, amqp: Amqp = None, tls: Tls = False, as_json: AsJson = False) -> None:
     """Write a complete network: authorities, signed directory, and per centre settings, keys and tokens."""
     from relay.network import write_network
 
-    network = write_network(folder, tuple(centre or ()), amqp)
+    network = write_network(folder, tuple(centre or ()), amqp, tls=tls)
     centres = {id_: network.listen(id_) for id_ in network.directory.active}
     if as_json:
         files = {id_: str(network.node_file(id_)) for id_ in centres}

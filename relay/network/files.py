@@ -22,6 +22,32 @@ management = {management}
 admin = {admin}
 # The file with its password.
 admin_password_file = "broker/admin.password"
+{tls}"""
+
+NETWORK_TLS = """\
+
+# Encrypted: each centre's certificate is its account's proof.
+[broker.tls]
+# The authority that vouches for the broker and for the centres; its key is ca/key.pem.
+ca = "ca/certificate.pem"
+# The broker's certificate and key, for `relay broker run` or a broker of your own.
+certificate = "broker/tls/certificate.pem"
+key = "broker/tls/key.pem"
+"""
+
+CLEAR_LOGIN = """\
+# The file with the account's password.
+password_file = "keys/broker.password"
+"""
+
+ENCRYPTED_LOGIN = """\
+
+[broker.tls]
+# The authority that vouches for the broker.
+ca = "tls/ca.pem"
+# This centre's certificate and key: they prove the account. Put renewed ones in place; no restart is needed.
+certificate = "tls/certificate.pem"
+key = "tls/key.pem"
 """
 
 NODE = """\
@@ -51,15 +77,13 @@ storage = "keys/storage.key"
 [broker]
 # RabbitMQ and this centre's account there.
 url = {url}
-# The file with the account's password.
-password_file = "keys/broker.password"
-
+{login}
 [store]
 # The SQLite database with everything sent and received; its folder is made when missing.
 file = "store/relay.db"
 
 [api]
-# host:port of the local API. Loopback unless a proxy with TLS stands before it.
+# host:port of the local API. Loopback, unless [api.tls] gives it a certificate.
 listen = "{listen}"
 # The clients of the API: their roles, and the digests of their tokens (`relay token add | list | revoke | rotate`).
 clients = "clients.json"

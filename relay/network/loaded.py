@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 from relay import topology
 from relay.directory import Directory, Root, read_directory, read_root
 from relay.errors import Misconfigured
+from relay.tls import Identity, ServerTls
 from relay.topology import Topology
 
 HOST = "127.0.0.1"
@@ -31,6 +32,13 @@ class Broker:
     management: str
     admin: str
     admin_password: str = field(repr=False)
+    tls: ServerTls | None = None
+    """The certificates of an encrypted broker, where each centre's certificate proves its account."""
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether it is reached by TLS."""
+        return self.amqp.startswith("amqps:")
 
     @property
     def host(self) -> str:
@@ -112,7 +120,7 @@ def load_network(folder: Path, *, now: datetime | None = None) -> Network:
         settings = _read_toml(folder / "network.toml")
         network, broker = settings["network"], settings["broker"]
         password = (folder / broker["admin_password_file"]).read_text(encoding="utf-8").strip()
-        found = Broker(broker["amqp"], broker["management"], broker["admin"], password)
+        found = Broker(broker["amqp"], broker["management"], broker["admin"], password, _tls(folder, broker.get("tls")))
         root_file, *signed = [(folder / file).read_bytes() for file in SHARED]
     except OSError as error:
         raise Misconfigured("not-a-network", f"{error.filename} can't be read: {error.strerror}.") from error
@@ -120,11 +128,20 @@ def load_network(folder: Path, *, now: datetime | None = None) -> Network:
         raise Misconfigured("not-a-network", f"{folder / 'network.toml'} lacks a key: {error}.") from error
     root = read_root(root_file, network)
     directory = read_directory(signed[0], signed[1], root, network, now or datetime.now(UTC))
-    return Network(folder.resolve(), network, root, directory, found, _passwords(folder, directory))
+    return Network(folder.resolve(), network, root, directory, found, _passwords(folder, directory, found))
 
 
-def _passwords(folder: Path, directory: Directory) -> dict[str, str]:
-    """Return the broker passwords of the centres whose folders are still here."""
+def _tls(folder: Path, given: Mapping[str, str] | None) -> ServerTls | None:
+    if given is None:
+        return None
+    certificate, key, ca = ((folder / given[name]).resolve() for name in ("certificate", "key", "ca"))
+    return ServerTls(Identity(certificate, key), ca)
+
+
+def _passwords(folder: Path, directory: Directory, broker: Broker) -> dict[str, str]:
+    """Return the broker passwords of the centres whose folders are still here; where certificates count, that none has any."""
+    if broker.tls is not None:
+        return dict.fromkeys(directory.active, topology.NO_PASSWORD)
     files = {id_: folder / "centres" / id_ / "keys" / "broker.password" for id_ in directory.active}
     return {id_: file.read_text(encoding="utf-8").strip() for id_, file in files.items() if file.exists()}
 

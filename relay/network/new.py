@@ -32,9 +32,10 @@ from relay.directory import (
 )
 from relay.errors import Refused
 from relay.keys import SealingKey, SigningKey, StorageKey, write_private
-from relay.network import files
+from relay.network import certificates, files
 from relay.network.loaded import HOST, SHARED, Broker, Network, load_network
 from relay.ports import free_ports
+from relay.tls import refuse_clear_amqp, refuse_clear_management
 
 AUTHORITIES = ("WCO", "INTERPOL")
 KEYS_PER_AUTHORITY = 2
@@ -55,6 +56,7 @@ def write_network(
     amqp: str | None = None,
     *,
     management: str | None = None,
+    tls: bool = False,
     name: str = "Inter-centre Relay",
     now: datetime | None = None,
 ) -> Network:
@@ -63,17 +65,23 @@ def write_network(
     ``centres`` are ids; none means those of ``members.toml``; an id that is not there becomes a member entitled
     worldwide to the four families of the mission. ``amqp`` is the broker's address; an account in it is taken as the
     broker's administrator; none means a free port of loopback. ``management`` is the URL of its management API (by
-    default port 15672 of that host).
+    default port 15672 of that host, encrypted 15671). With ``tls``, or an ``amqps`` address, the network gets a certificate
+    authority of its own, a certificate for the broker's host, and one per centre that proves its account.
+
+    Raises ``Refused`` and ``Misconfigured`` (``broker-not-encrypted``, ``management-not-encrypted``); nothing is written then.
     """
     ids = _centre_ids(centres)
     ports = free_ports(2 * len(ids) + 2)
-    broker = _broker(amqp, management, ports[-2:])
+    broker = _broker(amqp, management, ports[-2:], tls=tls)
     _claim(folder)
     moment = (now or datetime.now(UTC)).replace(microsecond=0)
     authorities = _write_authorities(folder / "authorities")
     root = Root(name=name, authorities=tuple(_authority(id_, keys) for id_, keys in authorities.items()))
     network = _write(folder / "root.json", root.model_dump_json(indent=2))
     members = tuple(_write_keys(folder / "centres" / id_, id_, moment) for id_ in ids)
+    (folder / "broker").mkdir(mode=0o700)
+    if broker.encrypted:
+        certificates.write(folder, name, broker.host, ids, moment)
     _write_directory(folder, _directory(network, members, moment), authorities)
     for index, id_ in enumerate(ids):
         _write_centre(folder, id_, network, broker, ports[2 * index : 2 * index + 2])
@@ -99,10 +107,10 @@ def _claim(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def _broker(amqp: str | None, management: str | None, ports: Sequence[int]) -> Broker:
+def _broker(amqp: str | None, management: str | None, ports: Sequence[int], *, tls: bool) -> Broker:
     if amqp is None:
-        url = management or f"http://{HOST}:{ports[1]}"
-        return Broker(f"amqp://{HOST}:{ports[0]}/%2F", url, ADMIN, secrets.token_urlsafe(24))
+        url = management or f"{'https' if tls else 'http'}://{HOST}:{ports[1]}"
+        return Broker(f"{'amqps' if tls else 'amqp'}://{HOST}:{ports[0]}/%2F", url, ADMIN, secrets.token_urlsafe(24))
     try:
         parts = urlsplit(amqp)
         port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
@@ -110,10 +118,15 @@ def _broker(amqp: str | None, management: str | None, ports: Sequence[int]) -> B
         raise Refused("bad-amqp-url", f"{amqp!r} is not an address: {error}.") from error
     if parts.scheme not in {"amqp", "amqps"} or not parts.hostname:
         raise Refused("bad-amqp-url", f"{amqp!r} is not of the form amqp://host:port/vhost.")
+    if tls and parts.scheme != "amqps":
+        raise Refused("bad-amqp-url", f"{amqp!r} is not encrypted: with TLS it begins with amqps://.")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    management = management or (f"https://{host}:15671" if parts.scheme == "amqps" else f"http://{host}:15672")
+    refuse_clear_amqp(f"{parts.scheme}://{host}:{port}")
+    refuse_clear_management(management)
     return Broker(
         amqp=f"{parts.scheme}://{host}:{port}{parts.path if len(parts.path) > 1 else '/%2F'}",
-        management=management or f"http://{host}:15672",
+        management=management,
         admin=unquote(parts.username or ADMIN),
         admin_password=unquote(parts.password or "") or secrets.token_urlsafe(24),
     )
@@ -160,7 +173,6 @@ def _write_keys(folder: Path, id_: str, now: datetime) -> Member:
     signing.save(folder / "keys" / "signing.pem")
     sealing.save(folder / "keys" / "sealing.pem")
     StorageKey.generate().save(folder / "keys" / "storage.key")
-    _write_secret(folder / "keys" / "broker.password")
     keys = (
         _public("signing", "ed25519", signing.id, signing.public, now),
         _public("sealing", sealing.algorithm, sealing.id, sealing.public, now),
@@ -212,17 +224,27 @@ def _write_centre(folder: Path, id_: str, network: str, broker: Broker, ports: S
         centre=files.quoted(id_),
         network=network,
         url=files.quoted(broker.url(id_)),
+        login=_login(centre, broker),
         listen=f"{HOST}:{ports[0]}",
         health=f"{HOST}:{ports[1]}",
     )
     _write(centre / "node.toml", settings)
 
 
+def _login(centre: Path, broker: Broker) -> str:
+    """Return how a centre proves its account, as its settings say it; a password is made."""
+    if broker.encrypted:
+        return files.ENCRYPTED_LOGIN
+    _write_secret(centre / "keys" / "broker.password")
+    return files.CLEAR_LOGIN
+
+
 def _write_broker(folder: Path, network: str, broker: Broker) -> None:
-    (folder / "broker").mkdir(mode=0o700)
     write_private(folder / "broker" / "admin.password", f"{broker.admin_password}\n".encode())
     amqp, management, admin = map(files.quoted, (broker.amqp, broker.management, broker.admin))
-    _write(folder / "network.toml", files.NETWORK.format(network=network, amqp=amqp, management=management, admin=admin))
+    tls = files.NETWORK_TLS if broker.encrypted else ""
+    text = files.NETWORK.format(network=network, amqp=amqp, management=management, admin=admin, tls=tls)
+    _write(folder / "network.toml", text)
 
 
 def _write(path: Path, text: str) -> str:

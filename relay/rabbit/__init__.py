@@ -6,8 +6,7 @@ reads a broker's state through its management API and brings it to the one that 
 directory: what should exist comes in as data from :mod:`relay.topology`.
 """
 
-from relay.rabbit.configuration import ServerTls
 from relay.rabbit.management import Management
 from relay.rabbit.private import PrivateBroker
 
-__all__ = ["Management", "PrivateBroker", "ServerTls"]
+__all__ = ["Management", "PrivateBroker"]

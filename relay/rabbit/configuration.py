@@ -7,20 +7,11 @@ With a certificate nothing listens in clear: AMQP asks every client for a certif
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from relay.tls import Identity
+from relay.tls import ServerTls
 
 VERSIONS = ("tlsv1.3", "tlsv1.2")
-
-
-@dataclass(frozen=True, slots=True)
-class ServerTls:
-    """The broker's certificate, and the authorities that vouch for its clients."""
-
-    identity: Identity
-    ca: Path
 
 
 def configuration(host: str, amqp_port: int, management_port: int, definitions: Path, tls: ServerTls | None) -> str:

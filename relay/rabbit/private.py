@@ -38,9 +38,9 @@ from urllib.parse import quote
 from relay import topology
 from relay.errors import BrokerTrouble, Misconfigured
 from relay.ports import free_ports
-from relay.rabbit.configuration import ServerTls, configuration, plugins
+from relay.rabbit.configuration import configuration, plugins
 from relay.rabbit.management import Management
-from relay.tls import client_context
+from relay.tls import ServerTls, client_context
 from relay.topology import Topology
 
 HOST = "127.0.0.1"
