@@ -129,6 +129,12 @@ class Point(StrEnum):
     COMPARISON_COMMIT_AFTER = "comparison-commit-after"
     COMPARISON_POSTED = "comparison-posted"
 
+    # A proof was made, or the record exported, and that goes on record.
+    PROOF_COMMIT_BEFORE = "proof-commit-before"
+    PROOF_COMMIT_AFTER = "proof-commit-after"
+    EXPORT_COMMIT_BEFORE = "export-commit-before"
+    EXPORT_COMMIT_AFTER = "export-commit-after"
+
     # What is recorded: a request's clock, who let a message be passed on, a search, a refusal.
     REMIND_COMMIT_BEFORE = "remind-commit-before"
     REMIND_COMMIT_AFTER = "remind-commit-after"

@@ -222,6 +222,15 @@ def content(envelope: Envelope, content_key: bytes, index: int) -> bytes | Rejec
     return _content(envelope, AESGCM(content_key), hashlib.sha256(envelope.core_bytes).digest(), index)
 
 
+def opening(envelope: Envelope, content_key: bytes, index: int) -> tuple[bytes, bytes]:
+    """Return the salt and the bytes of one message: what opens its commitment to whoever is shown both.
+
+    Raises ``Rejected`` when it was purged or is damaged.
+    """
+    plaintext = _plaintext(envelope, content_key, index)
+    return plaintext[:SALT_BYTES], plaintext[SALT_BYTES:]
+
+
 def _content(envelope: Envelope, cipher: AESGCM, core_digest: bytes, index: int) -> bytes | Rejected:
     item = envelope.core.messages[index]
     if not envelope.ciphertexts[index]:

@@ -45,6 +45,7 @@ from relay.store import (
     roster,
     said,
     threads,
+    traces,
     trees,
     voided,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "roster",
     "said",
     "threads",
+    "traces",
     "trees",
     "voided",
 ]
