@@ -155,7 +155,7 @@ async def test_a_node_publishes_nothing_before_a_peer_spoke(live: Live) -> None:
     """At the start what was taken is stored and waits for a peer's echo; when nobody answers in time it goes out."""
     await live.stop(A, B)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RELAY_REPAIR__ECHO_SECONDS", "2")
+        patch.setenv("RELAY_REPAIR__ECHO_SECONDS", "4")
         await live.start(A)
     one = await submit(live, A, B, "WAITS")
     await asyncio.sleep(0.7)
