@@ -87,7 +87,7 @@ class Retention:
             except StoreTrouble as trouble:  # the next run finds the same
                 self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
 
-    async def purge(self, *, dry_run: bool = False, actor: str | None = None) -> Outcome:
+    async def purge(self, *, dry_run: bool = False, actor: str | None = None, why: str | None = None) -> Outcome:
         """Purge everything that is due now; with ``dry_run`` only say what that is. ``actor`` asked for it, or nobody did."""
         async with self._running:
             outcome, now = Outcome(dry_run), self._centre.now()
@@ -95,7 +95,7 @@ class Retention:
                 outcome.held += page.held
                 outcome.needed += page.needed
                 for portion in _portions(page.due):
-                    outcome.note(portion if dry_run else await self._purge(portion, actor))
+                    outcome.note(portion if dry_run else await self._purge(portion, actor, why))
             await self._forget(outcome, now)
             if not dry_run:
                 points.reach(Point.SCRUB_BEFORE)
@@ -161,7 +161,7 @@ class Retention:
             yield page
             id_ = page.last
 
-    async def _purge(self, portion: Sequence[Due], actor: str | None) -> list[Due]:
+    async def _purge(self, portion: Sequence[Due], actor: str | None, why: str | None) -> list[Due]:
         """Purge messages of one side in one transaction; return those that were still to be purged."""
 
         def purge(connection: Connection) -> tuple[Gone, Posted]:
@@ -173,7 +173,7 @@ class Retention:
             posted = self._expire(connection, incoming.places(connection, gone.expired), now) if gone.expired else []
             if gone.commitments:
                 leaf = self._centre.audit.leaf
-                done = leaf(AuditStep.PURGED, now, commitments=list(gone.commitments), code=CODE, actor=actor)
+                done = leaf(AuditStep.PURGED, now, commitments=list(gone.commitments), code=CODE, actor=actor, why=why)
                 self._centre.audit.append(connection, [done])
             return gone, posted
 

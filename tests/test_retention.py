@@ -493,7 +493,7 @@ async def test_the_operator_holds_lifts_lists_and_purges_over_http(live: Live, a
     assert [(one["id"], one["side"], one["state"], one["why"]) for one in shown["messages"]] == [
         (stored.id, "received", "delivered", "retention")
     ]
-    done = (await api.post("/v1/retention/run", json={"dry_run": False})).json()
+    done = (await api.post("/v1/retention/run", json={"dry_run": False, "reason": "order 19"})).json()
     assert done == {**shown, "dry_run": False}
     assert (await leaves(live[B], "purged"))[-1]["actor"] == "operator"
     late = await api.post("/v1/retention/holds", json={"id": stored.id, "reason": "order 21"})

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from relay.api import (
     alarms,
+    approvals,
     codes,
     docs,
     find,
@@ -25,6 +26,7 @@ from relay.api import (
     requests,
     retention,
     steering,
+    tokens,
 )
 from relay.api.auth import Guard, roles_of
 from relay.api.contract import PROBLEM, schemas
@@ -52,6 +54,8 @@ TAGS = [
     {"name": "retention", "description": "Purge what is due; keep what is under legal hold."},
     {"name": "alarms", "description": "See which peers are late, and whom to call."},
     {"name": "peers", "description": "The other centres, and stores that are not what they were."},
+    {"name": "approvals", "description": "What waits for a second person."},
+    {"name": "clients", "description": "Who may use this API, and for what."},
     {"name": "health", "description": "How the node does."},
 ]
 SCHEMES = {
@@ -59,11 +63,29 @@ SCHEMES = {
     "basic": {"type": "http", "scheme": "basic", "description": "for /docs and /openapi.json: any name, the token as password"},
 }
 
+PARTS = (
+    messages,
+    steering,
+    find,
+    alarms,
+    inbox,
+    received,
+    requests,
+    policy,
+    codes,
+    retention,
+    peers,
+    approvals,
+    tokens,
+    health,
+    docs,
+)
+
 
 def make_app() -> FastAPI:
     """Return the application; it serves once ``app.state.here`` is set."""
     app = FastAPI(title="Inter-centre Relay", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    for part in (messages, steering, find, alarms, inbox, received, requests, policy, codes, retention, peers, health, docs):
+    for part in PARTS:
         app.include_router(part.router, responses={"default": {"description": "What went wrong.", "content": PROBLEM}})
     for kind in (RelayError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, problems.answer)

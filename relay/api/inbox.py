@@ -16,11 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from relay.api.asked import asking, read
 from relay.api.auth import RECEIVE, require
 from relay.api.body import read_body
 from relay.api.callers import caller
 from relay.api.contract import Acknowledged, Acknowledgement, Id, Inbox, Time, described
-from relay.api.received import asking, read
 from relay.api.served import Here, here
 from relay.clock import iso
 from relay.errors import Problem, Refused

@@ -6,29 +6,27 @@ Nothing here shows what a message says; only the centre's own system gets that.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from relay.api import four_eyes
+from relay.api.approvals import WAITING, waits
+from relay.api.asked import ASKED_BYTES, Reason, asking, read
 from relay.api.auth import OPERATE
 from relay.api.body import read_body
 from relay.api.callers import actor
 from relay.api.contract import Id, Time
 from relay.api.served import here
 from relay.clock import iso
-from relay.errors import Problem, Refused
 from relay.received import RELEASABLE, Act, ReceivedMessages
 from relay.store.aside import Received
 
-ASKED_BYTES = 16 * 1024
-MOST_REASON = 500
-
 router = APIRouter(tags=["received"], dependencies=[OPERATE])
 
-B = TypeVar("B", bound=BaseModel)
 State = Literal["waiting", "handed", "deferred", "held", "dead", "quarantined"]
 InState = Annotated[State, Query(description="where they stand")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="most messages of the answer")]
@@ -73,7 +71,7 @@ class ReceivedList(_Body):
 class ActAsked(_Body):
     """Why an operator does it."""
 
-    reason: Annotated[str, Field(min_length=1, max_length=MOST_REASON, description="the audit record keeps it")]
+    reason: Reason
 
 
 @router.get("/v1/received", responses={200: {"model": ReceivedList}}, summary="List received messages by state")
@@ -92,12 +90,8 @@ async def show(request: Request, message_id: str) -> Response:
     return _answer(_shown(messages, await messages.find(message_id)))
 
 
-def asking(model: type[BaseModel]) -> dict[str, Any]:
-    """Return what tells OpenAPI that a route takes a body of this model, which the route reads by itself."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
-
-
 _ACT: dict[str, Any] = {"responses": {200: {"model": ReceivedState}}, "openapi_extra": asking(ActAsked)}
+_ACT_OF_TWO: dict[str, Any] = {**_ACT, "responses": {200: {"model": ReceivedState}, **WAITING}}
 
 
 @router.post("/v1/received/{message_id}/hold", **_ACT, summary="Hold a received message")
@@ -106,14 +100,17 @@ async def hold(request: Request, message_id: str) -> Response:
     return await _act(request, message_id, here(request).node.received.hold)
 
 
-@router.post("/v1/received/{message_id}/release", **_ACT, summary="Release a held or quarantined message")
+@router.post("/v1/received/{message_id}/release", **_ACT_OF_TWO, summary="Release a held or quarantined message")
 async def release(request: Request, message_id: str) -> Response:
     """Let a held message be given out; or overrule, with its deadline, the refusal of a quarantined one. Role `operate`.
 
     Only what a policy refused can be overruled: `sender-not-entitled`, `recipient-not-entitled`, `recipient-not-named`. Its
-    origin is told that the message was taken after all, and sees that beside the rejection, which stands.
+    origin is told that the message was taken after all, and sees that beside the rejection, which stands. 202: the directory's
+    policy wants a second person for a quarantined one.
     """
-    return await _act(request, message_id, here(request).node.received.release)
+    messages = here(request).node.received
+    quarantined = (await messages.find(message_id)).state == "quarantined"
+    return await _act(request, message_id, messages.release, "quarantine-release" if quarantined else None)
 
 
 @router.post("/v1/received/{message_id}/replay", **_ACT, summary="Give a dead or deferred message out again")
@@ -122,29 +119,25 @@ async def replay(request: Request, message_id: str) -> Response:
     return await _act(request, message_id, here(request).node.received.replay)
 
 
-@router.post("/v1/received/{message_id}/discard", **_ACT, summary="Discard a received message")
+@router.post("/v1/received/{message_id}/discard", **_ACT_OF_TWO, summary="Discard a received message")
 async def discard(request: Request, message_id: str) -> Response:
-    """End a message as rejected (`discarded`) and purge its content; its row stays. Role `operate`."""
-    return await _act(request, message_id, here(request).node.received.discard)
+    """End a message as rejected (`discarded`) and purge its content; its row stays. Role `operate`.
+
+    202: the directory's policy wants a second person.
+    """
+    messages = here(request).node.received
+    await messages.find(message_id)
+    return await _act(request, message_id, messages.discard, "purge")
 
 
-async def _act(request: Request, message_id: str, do: Callable[[Act], Awaitable[Received]]) -> Response:
+async def _act(
+    request: Request, message_id: str, do: Callable[[Act], Awaitable[Received]], of_two: four_eyes.Action | None = None
+) -> Response:
     asked = read(ActAsked, await read_body(request, ASKED_BYTES))
+    if of_two is not None and (waiting := await four_eyes.asked(request, of_two, message_id, asked.reason)) is not None:
+        return waits(request, waiting)
     done = await do(Act(message_id, actor(request), asked.reason))
     return _answer(_shown(here(request).node.received, done))
-
-
-def read(model: type[B], raw: bytes) -> B:
-    """Return a request's body; raise ``Refused`` (``bad-request``) with every place at fault."""
-    try:
-        return model.model_validate_json(raw)
-    except ValidationError as error:
-        found = tuple(
-            Problem("".join(f"/{part}" for part in one["loc"]), "bad-request", f"{one['msg']}.")
-            for one in error.errors(include_input=False, include_url=False)[:20]
-        )
-        names = ", ".join(f"`{name}`" for name in model.model_fields)
-        raise Refused("bad-request", f"The body must be a JSON object with {names}.", found) from None
 
 
 def _shown(messages: ReceivedMessages, one: Received) -> ReceivedState:

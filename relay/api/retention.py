@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
+from relay.api import four_eyes
+from relay.api.approvals import WAITING, waits
+from relay.api.asked import ASKED_BYTES, MOST_REASON, Reason, asking, read
 from relay.api.auth import OPERATE
 from relay.api.body import read_body
 from relay.api.callers import actor
 from relay.api.contract import Id, Time
 from relay.api.served import here
 from relay.clock import iso
-from relay.errors import Problem, Refused
 from relay.retention import LISTED, Outcome
 from relay.store import retained
 
-ASKED_BYTES = 16 * 1024
-MOST_REASON = 500
-
 router = APIRouter(tags=["retention"], dependencies=[OPERATE])
 
-B = TypeVar("B", bound="_Body")
-Reason = Annotated[
-    str, Field(min_length=1, max_length=MOST_REASON, description="who ordered it and why; the audit record keeps it")
-]
 Why = Annotated[str, Query(min_length=1, max_length=MOST_REASON, description="why the hold ends; the audit record keeps it")]
 
 
@@ -39,6 +34,13 @@ class RetentionRun(_Body):
     """What to do: purge what is due, or only show it."""
 
     dry_run: bool = Field(description="true: show what would go, and change nothing")
+    reason: Reason | None = Field(default=None, description="required unless it is a dry run")
+
+    @model_validator(mode="after")
+    def _has_a_reason(self) -> Self:
+        if not self.dry_run and self.reason is None:
+            raise ValueError("without `dry_run` a reason is needed")
+        return self
 
 
 class Going(_Body):
@@ -89,21 +91,23 @@ class LegalHolds(_Body):
     holds: list[LegalHold] = Field(description="the oldest first")
 
 
-def _asking(model: type[BaseModel]) -> dict[str, Any]:
-    """Return what tells OpenAPI that a route takes a body of this model, which the route reads by itself."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
-
-
 @router.post(
     "/v1/retention/run",
-    responses={200: {"model": RetentionDone}},
-    openapi_extra=_asking(RetentionRun),
+    responses={200: {"model": RetentionDone}, **WAITING},
+    openapi_extra=asking(RetentionRun),
     summary="Purge what is due, or show it",
 )
 async def run(request: Request) -> Response:
-    """Purge what is due now, as the node does by itself every hour; with `dry_run` show what would go. Role `operate`."""
-    asked = _read(RetentionRun, await read_body(request, ASKED_BYTES))
-    outcome = await here(request).node.retention.purge(dry_run=asked.dry_run, actor=actor(request))
+    """Purge what is due now, as the node does by itself every hour; with `dry_run` show what would go. Role `operate`.
+
+    202: the directory's policy wants a second person.
+    """
+    asked = read(RetentionRun, await read_body(request, ASKED_BYTES))
+    waiting = None if asked.dry_run else await four_eyes.asked(request, "purge", four_eyes.DUE, asked.reason or "")
+    if waiting is not None:
+        return waits(request, waiting)
+    retention = here(request).node.retention
+    outcome = await retention.purge(dry_run=asked.dry_run, actor=actor(request), why=asked.reason)
     return _answer(_done(outcome))
 
 
@@ -118,7 +122,7 @@ async def list_(request: Request) -> Response:
     "/v1/retention/holds",
     status_code=201,
     responses={201: {"model": LegalHold}},
-    openapi_extra=_asking(HoldAsked),
+    openapi_extra=asking(HoldAsked),
     summary="Set a legal hold",
 )
 async def hold(request: Request) -> Response:
@@ -126,7 +130,7 @@ async def hold(request: Request) -> Response:
 
     Role `operate`. While the hold lasts, the origin of a recall sees it unconfirmed here.
     """
-    asked = _read(HoldAsked, await read_body(request, ASKED_BYTES))
+    asked = read(HoldAsked, await read_body(request, ASKED_BYTES))
     return _answer(_hold(await here(request).node.retention.hold(asked.id, asked.reason, actor(request))), 201)
 
 
@@ -135,18 +139,6 @@ async def lift(request: Request, message_id: str, reason: Why) -> Response:
     """End a legal hold. A recall that came meanwhile is carried out now, and its origin told. Role `operate`."""
     await here(request).node.retention.lift(message_id, reason, actor(request))
     return Response(status_code=204)
-
-
-def _read(model: type[B], raw: bytes) -> B:
-    try:
-        return model.model_validate_json(raw)
-    except ValidationError as error:
-        found = tuple(
-            Problem("".join(f"/{part}" for part in one["loc"]), "bad-request", f"{one['msg']}.")
-            for one in error.errors(include_input=False, include_url=False)[:20]
-        )
-        names = ", ".join(f"`{name}`" for name in model.model_fields)
-        raise Refused("bad-request", f"The body must be a JSON object with {names}.", found) from None
 
 
 def _done(outcome: Outcome) -> RetentionDone:

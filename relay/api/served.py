@@ -104,6 +104,7 @@ class Here:
     readiness: Readiness
     stopping: asyncio.Event
     refusals: Refusals = field(default_factory=Refusals)
+    approving: set[str] = field(default_factory=set)
 
     @property
     def centre(self) -> Centre:

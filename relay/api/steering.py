@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
+from relay.api import four_eyes
+from relay.api.approvals import WAITING, waits
+from relay.api.asked import ASKED_BYTES, Reason, asking, read
 from relay.api.auth import OPERATE
 from relay.api.body import read_body
 from relay.api.callers import actor
 from relay.api.served import here
 from relay.desk import Order
-from relay.errors import Problem, Refused
-
-ASKED_BYTES = 16 * 1024
-MOST_REASON = 500
 
 router = APIRouter(tags=["messages"], dependencies=[OPERATE])
 
@@ -29,12 +28,10 @@ class Steering(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: Annotated[
-        str, Field(min_length=1, max_length=MOST_REASON, description="who ordered it and why; the audit record keeps it")
-    ]
+    reason: Reason
 
 
-_TAKES = {"requestBody": {"required": True, "content": {"application/json": {"schema": Steering.model_json_schema()}}}}
+_TAKES = asking(Steering)
 
 
 @router.post("/v1/messages/{message_id}/hold", status_code=204, openapi_extra=_TAKES, summary="Hold a message back")
@@ -49,9 +46,14 @@ async def release(request: Request, message_id: str) -> Response:
     return await _steer(request, message_id, "release")
 
 
-@router.post("/v1/messages/{message_id}/replay", status_code=204, openapi_extra=_TAKES, summary="Send a message again")
+@router.post(
+    "/v1/messages/{message_id}/replay", status_code=204, responses=WAITING, openapi_extra=_TAKES, summary="Send a message again"
+)
 async def replay(request: Request, message_id: str) -> Response:
-    """Send a message again now to every recipient that has not ended it; who has it takes no harm. Role `operate`."""
+    """Send a message again now to every recipient that has not ended it; who has it takes no harm. Role `operate`.
+
+    202: the directory's policy wants a second person.
+    """
     return await _steer(request, message_id, "replay")
 
 
@@ -66,19 +68,10 @@ async def discard(request: Request, message_id: str) -> Response:
 
 async def _steer(request: Request, message: str, action: Action) -> Response:
     desk = here(request).node.desk
-    asked = _read(await read_body(request, ASKED_BYTES))
+    asked = read(Steering, await read_body(request, ASKED_BYTES))
+    if action == "replay" and (waiting := await four_eyes.asked(request, "replay", message, asked.reason)) is not None:
+        return waits(request, waiting)
     order = Order(message, asked.reason, actor(request))
     act = {"hold": desk.hold, "release": desk.release, "replay": desk.replay, "discard": desk.discard}[action]
     await act(order)
     return Response(status_code=204)
-
-
-def _read(raw: bytes) -> Steering:
-    try:
-        return Steering.model_validate_json(raw)
-    except ValidationError as error:
-        found = tuple(
-            Problem("".join(f"/{part}" for part in one["loc"]), "bad-request", f"{one['msg']}.")
-            for one in error.errors(include_input=False, include_url=False)[:20]
-        )
-        raise Refused("bad-request", "The body must be a JSON object with `reason`.", found) from None

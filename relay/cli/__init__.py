@@ -16,6 +16,7 @@ import typer
 
 from relay.cli import (
     alarm,
+    approval,
     broker,
     check,
     codes,
@@ -33,6 +34,7 @@ from relay.cli import (
     retention,
     schema,
     send,
+    tokens,
 )
 from relay.cli.ends import Ended, status_of, tell
 from relay.errors import RelayError
@@ -62,6 +64,8 @@ app.add_typer(codes.app, name="codes")
 app.add_typer(node.app, name="node")
 app.add_typer(peer.app, name="peer")
 app.command("recover")(recover.recover)
+app.add_typer(tokens.app, name="token")
+app.add_typer(approval.app, name="approval")
 app.add_typer(network.app, name="network")
 app.add_typer(broker.app, name="broker")
 

@@ -1,8 +1,8 @@
 """The commands' way to a node: its local API, found through the settings file or named by hand.
 
 Options of every client command: ``--config`` (or ``RELAY_CONFIG``) names the node's ``node.toml``, which says where the API
-listens and where the tokens lie; ``--url`` with ``--token-file`` does without it. A problem document comes back as the error
-that it was.
+listens and where the tokens lie; ``--token-file`` names another token, and with ``--url`` does without the settings. A problem
+document comes back as the error that it was.
 """
 # ruff: noqa: PLC0415 - heavy modules are imported when a command runs
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from relay.cli.ends import give, say
 from relay.errors import (
     BrokerTrouble,
     Busy,
@@ -40,7 +41,9 @@ Role = Literal["system", "operator"]
 
 Config = Annotated[Path | None, typer.Option("--config", envvar="RELAY_CONFIG", help="The node's settings file.")]
 Url = Annotated[str | None, typer.Option("--url", help="Where the node's API is, instead of --config.")]
-TokenFile = Annotated[Path | None, typer.Option("--token-file", help="File with the token, instead of --config.")]
+TokenFile = Annotated[
+    Path | None, typer.Option("--token-file", help="File with a token of your own, instead of the one beside --config.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 SECONDS = 60.0
@@ -70,7 +73,8 @@ def where(config: Path | None, url: str | None, token_file: Path | None) -> Wher
         return Where(url.rstrip("/"), lambda _: _secret(token_file))
     if config is None:
         raise Misconfigured("no-node-named", "Which node? Give --config FILE, or --url with --token-file.")
-    return of_settings(_settings(config))
+    found = of_settings(_settings(config))
+    return found if token_file is None else Where(found.url, lambda _: _secret(token_file))
 
 
 def of_settings(settings: Settings) -> Where:
@@ -125,6 +129,16 @@ def client(node: Where, role: Role) -> Iterator[Client]:
         yield asking
     finally:
         asking.close()
+
+
+def waits(answer: httpx2.Response) -> bool:
+    """Return whether an act waits for a second person, and say so."""
+    if answer.status_code != 202:
+        return False
+    found = answer.json()
+    give(f"{found['id']}  {found['action']}  {found['subject']}  {found['state']}")
+    say(f"It waits for a second person until {found['expires_at']}: relay approval approve {found['id']} --reason ...")
+    return True
 
 
 def error_of(problem: dict[str, Any]) -> RelayError:

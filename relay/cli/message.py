@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import typer
 
-from relay.cli.client import AsJson, Config, TokenFile, Url, Where, client, where
+from relay.cli.client import AsJson, Config, TokenFile, Url, Where, client, waits, where
 from relay.cli.ends import give
 from relay.cli.find import find
 from relay.errors import Refused
@@ -110,8 +110,9 @@ def discard(
 def _steer(action: str, done: str, message_id: str, reason: str, node: Where) -> None:
     asked = json.dumps({"reason": reason}).encode()
     with client(node, "operator") as asking:
-        asking.ask("POST", f"/v1/messages/{quote(message_id, safe='')}/{action}", content=asked)
-    give(f"{message_id}  {done}")
+        answer = asking.ask("POST", f"/v1/messages/{quote(message_id, safe='')}/{action}", content=asked)
+    if not waits(answer):
+        give(f"{message_id}  {done}")
 
 
 def _thread(found: dict[str, Any]) -> list[str]:

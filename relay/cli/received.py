@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import typer
 
-from relay.cli.client import Where, client
+from relay.cli.client import Where, client, waits
 from relay.cli.ends import give, say
 from relay.errors import Refused
 
@@ -48,7 +48,8 @@ def act(verb: str, message_id: str, reason: str, node: Where) -> None:
     content = json.dumps({"reason": reason}).encode()
     with client(node, "operator") as asking:
         answer = asking.ask("POST", f"/v1/received/{quote(message_id, safe='')}/{verb}", content=content)
-    give(f"{message_id}  {answer.json()['state']}")
+    if not waits(answer):
+        give(f"{message_id}  {answer.json()['state']}")
 
 
 def discard(message_id: str, reason: str, node: Where, *, yes: bool) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import typer
 
-from relay.cli.client import AsJson, Config, TokenFile, Url, client, where
+from relay.cli.client import AsJson, Config, TokenFile, Url, client, waits, where
 from relay.cli.ends import give, say
 
 app = typer.Typer(help="Purge what is due; keep what is under legal hold.", no_args_is_help=True)
@@ -16,19 +16,27 @@ app = typer.Typer(help="Purge what is due; keep what is under legal hold.", no_a
 Id = Annotated[str, typer.Argument(metavar="ID", help="A message's id, received or sent.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would go, and change nothing.")]
 Ordered = Annotated[str, typer.Option("--reason", help="Who ordered it and why; the audit record keeps it.")]
+Why = Annotated[str | None, typer.Option("--reason", help="Why; needed unless it is a dry run. The audit record keeps it.")]
 Ended = Annotated[str, typer.Option("--reason", help="Why it ends; the audit record keeps it.")]
 
 
 @app.command("run")
 def run(
-    dry_run: DryRun = False, as_json: AsJson = False, config: Config = None, url: Url = None, token_file: TokenFile = None
+    dry_run: DryRun = False,
+    reason: Why = None,
+    as_json: AsJson = False,
+    config: Config = None,
+    url: Url = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Purge what is due now, as the node does by itself every hour; list each message with its time, state and why."""
-    asked = json.dumps({"dry_run": dry_run}).encode()
+    asked = json.dumps({"dry_run": dry_run, "reason": reason}).encode()
     with client(where(config, url, token_file), "operator") as node:
         answer = node.ask("POST", "/v1/retention/run", content=asked)
     if as_json:
         give(answer.text)
+        return
+    if waits(answer):
         return
     done = answer.json()
     for one in done["messages"]:
