@@ -17,6 +17,7 @@ from typing import TypeVar
 from relay.audit import Audit
 from relay.clock import elapsed_ms, from_ms, now_ms
 from relay.directory import Directory, Key, Member
+from relay.envelope import Outline
 from relay.errors import Refused
 from relay.keeping import Keeper
 from relay.keyring import Keyring
@@ -106,6 +107,24 @@ class Centre:
             sentence = f"{recipient} has no sealing key that is valid now, so nothing can be sealed to it."
             raise Refused("recipient-without-key", sentence)
         return allowed[0]
+
+    def outdated(self, about: Outline) -> set[str]:
+        """Return to whom an envelope of this centre must be sealed anew before it goes: a key in it may not be used any more.
+
+        Nobody is named while there is no better key to seal with.
+        """
+        register, now = self.directory, from_ms(self.now())
+        me = register.member(self.id)
+        signed_with = me.key(about.signed_with) if me else None
+        if signed_with is None or not signed_with.usable(now):
+            return set(about.sealed_to) if self.keyring.trouble(self.now()) is None else set()
+        found = set()
+        for recipient, sealed_to in about.sealed_to.items():
+            peer = register.member(recipient)
+            key = peer.key(sealed_to) if peer else None
+            if peer and not (key and key.usable(now)) and peer.sealing_keys(now):
+                found.add(recipient)
+        return found
 
     def _listed(self, centre: str) -> Member | None:
         return next((member for member in self.directory.members if member.id == centre), None)

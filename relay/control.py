@@ -17,19 +17,20 @@ from relay import points, receipts, topology
 from relay.audit import AuditStep
 from relay.broker import Broker
 from relay.centre import Centre
-from relay.envelope import EnvelopeType, new_id
+from relay.envelope import EnvelopeType, new_id, outline
 from relay.errors import BrokerTrouble, Refused, Rejected, StoreTrouble
 from relay.log import Event
 from relay.points import Point
 from relay.receipts import Mark, Nack, Receipt, State, Statement, Void
 from relay.seal import Addressee, Draft, Opened, Sealed
-from relay.store import Connection, ended, incoming, outgoing
+from relay.store import Connection, ended, incoming, outgoing, restated
 from relay.store.ended import Ending
 from relay.store.incoming import Place, Range
 from relay.store.said import Settled
 
 POSTED_AHEAD = 10_000
 DRAIN_SECONDS = 0.05
+STATEMENTS = 32  # in a receipt that says anew what stood in others
 UNDER_WAY = 64
 """Posted and not yet confirmed: behind a link with a long way, one after the other would be a few a second."""
 
@@ -121,6 +122,41 @@ class Control:
             return [(recipient, self.receipt(connection, recipient, said, now))]
         except Refused:
             return []
+
+    def said(
+        self,
+        connection: Connection,
+        origin: str,
+        epoch: int,
+        lane: str,
+        ranges: Sequence[tuple[int, int]],
+        most: int,
+        turn: int = 0,
+    ) -> list[bytes]:
+        """Return what was said about these sequences, to be posted once more: the stored receipts, at most ``most``.
+
+        What stands in receipts that their origin would not accept any more, since a key in them was revoked or ran out, is said
+        anew in this transaction. When there are more receipts, each ``turn`` brings others.
+        """
+        stored = [(raw, outline(raw)) for raw in incoming.receipts(connection, origin, epoch, lane, ranges, most, turn)]
+        outdated = [about.id for _, about in stored if self._centre.outdated(about)]
+        kept = [raw for raw, about in stored if about.id not in outdated]
+        return [*kept, *self._say_anew(connection, origin, outdated)] if outdated else kept
+
+    def _say_anew(self, connection: Connection, origin: str, ids: Sequence[str]) -> list[bytes]:
+        now = self._centre.now()
+        stated: dict[tuple[State, str | None], list[Place]] = {}
+        for one in restated.standing(connection, origin, restated.take_back(connection, origin, ids)):
+            stated.setdefault((one.state, one.code), []).append(one.place)
+            if one.purged:
+                stated.setdefault(("purged", None), []).append(one.place)
+        said = [
+            statement
+            for (state, code), places in stated.items()
+            for statement in statements(places, state, now, code).get(origin, [])
+        ]
+        parts = [said[at : at + STATEMENTS] for at in range(0, len(said), STATEMENTS)]
+        return [raw for part in parts for _, raw in self.tell(connection, origin, part, now)]
 
     def end(self, connection: Connection, endings: Sequence[Ending], why: Why, now: int) -> Ended:
         """End messages in this transaction: say so in a void per peer, kept as evidence, in their steps and in the record."""

@@ -110,6 +110,16 @@ class Core(_Part):
 
 
 @dataclass(frozen=True, slots=True)
+class Outline:
+    """What matters of an envelope for sending it: its id, the key that signed it, each recipient's key, the commitments."""
+
+    id: str
+    signed_with: str
+    sealed_to: dict[str, str]
+    commitments: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
     """A parsed envelope; nothing in it is verified yet."""
 
@@ -209,6 +219,14 @@ def parse(raw: bytes) -> Envelope:
     return Envelope(core, core_bytes, wraps, digests, header, ciphertexts)
 
 
+def parse_header(header: bytes) -> Envelope:
+    """Return the envelope, without its ciphertexts, that this header is of; anything else raises ``NotAuthentic``."""
+    if header[:4] != MAGIC or len(header) > MAX_ENVELOPE_BYTES:
+        raise NotAuthentic("not-an-envelope", "The bytes do not begin as an envelope does.")
+    count = header[8 : 8 + int.from_bytes(header[4:8], "big")].count(b'"commitment":')
+    return parse(header + bytes(4) * count)  # lengths of 0, as at rest after a purge
+
+
 def read_core(header: bytes) -> Core:
     """Return the core of a header that this node itself has parsed or sealed before."""
     return Core.model_validate_json(header[8 : 8 + int.from_bytes(header[4:8], "big")])
@@ -220,10 +238,15 @@ def commitments(header: bytes) -> list[str]:
     return [item["commitment"] for item in core["messages"]]
 
 
-def outline(header: bytes) -> tuple[list[str], list[str]]:
-    """Return the recipients and the commitments, in order, of a header that this node itself has sealed before."""
+def outline(header: bytes) -> Outline:
+    """Return what matters for sending a header that this node itself has sealed before."""
     core: dict[str, Any] = jiter.from_json(header[8 : 8 + int.from_bytes(header[4:8], "big")])
-    return [recipient["centre"] for recipient in core["to"]], [item["commitment"] for item in core["messages"]]
+    return Outline(
+        core["id"],
+        core["key"],
+        {recipient["centre"]: recipient["key"] for recipient in core["to"]},
+        [item["commitment"] for item in core["messages"]],
+    )
 
 
 def without(header: bytes, body: bytes, positions: Iterable[int]) -> bytes:

@@ -143,7 +143,7 @@ class Marks:
             return None
         held = incoming.held(connection, sender, mark.epoch, mark.lane)
         number = core.to[0].first
-        said = incoming.receipts(connection, sender, mark.epoch, mark.lane, mark.open, MAX_RECEIPTS, number)
+        said = self._control.said(connection, sender, mark.epoch, mark.lane, mark.open, MAX_RECEIPTS, number)
         missing = receipts.missing(held, mark.highest)
         return partial(self._answer, sender, mark, number, said, bool(missing))
 

@@ -10,6 +10,8 @@ full or missing, is left out: the envelope goes to all others, addressed to exac
 lane. What is behind is sent to that peer alone by :mod:`relay.laggards`, the oldest first, when there is room again. So a slow
 peer never delays another, and keeps its order.
 
+What if a key in an envelope was revoked or ran out before it was sent? It is left out in the same way, and sealed anew.
+
 What does an operator's hold do? An envelope with a held message is left out for everyone and caught up without that message.
 """
 
@@ -25,7 +27,7 @@ from relay import points, retry, topology
 from relay.audit import AuditStep
 from relay.broker import Broker
 from relay.centre import Centre
-from relay.envelope import outline
+from relay.envelope import Outline, outline
 from relay.errors import BrokerTrouble, StoreTrouble
 from relay.laggards import Laggards
 from relay.log import Event
@@ -182,8 +184,9 @@ class Pump:
 
     async def _send(self, due: Due) -> None:
         """Publish an envelope to all of its recipients but those that are left out."""
-        recipients, commitments = outline(due.raw)
-        left = self._left_out(due, recipients)
+        about = outline(due.raw)
+        recipients = list(about.sealed_to)
+        left = self._left_out(due, about)
         to = [recipient for recipient in recipients if recipient not in left] if left else recipients
         keys = self._addressed(due, to) if left else due.keys
         try:
@@ -199,14 +202,15 @@ class Pump:
             left, to = {*left, *refused}, [recipient for recipient in to if recipient not in refused]
         self._laggards.sent(due.lane, to, due.size)
         self._laggards.leave_out(due.lane, left)
-        self._confirmed.append(_Sent(due, commitments, tuple(to), tuple(left)))
+        self._confirmed.append(_Sent(due, about.commitments, tuple(to), tuple(left)))
         self._confirm.set()
 
-    def _left_out(self, due: Due, recipients: Sequence[str]) -> set[str]:
+    def _left_out(self, due: Due, about: Outline) -> set[str]:
+        """Return to whom an envelope is not sent as it is: to nobody when it lost or must lose a message."""
         if not due.whole or due.n in self._held:
-            return set(recipients)
+            return set(about.sealed_to)
         slow = self._laggards.of(due.lane)
-        return {recipient for recipient in recipients if recipient in slow} if slow else set()
+        return self._centre.outdated(about) | {recipient for recipient in about.sealed_to if recipient in slow}
 
     def _addressed(self, due: Due, recipients: Sequence[str]) -> list[str]:
         return [topology.lane_key(self._centre.id, recipient, due.lane) for recipient in recipients]
