@@ -151,7 +151,7 @@ def test_an_address_of_another_machine_in_clear_is_refused(tmp_path: Path) -> No
 
 
 def test_an_encrypted_network_has_certificates_and_no_passwords(tmp_path: Path) -> None:
-    """Each centre gets a certificate in its name and the authority by which it knows the broker; the keys are for their owners."""
+    """Each centre gets a certificate in its name and the authority by which it knows the broker; keys are for their owners."""
     made = write_network(tmp_path / "new", ["BRU", "NBO"], tls=True)
     assert made.broker.amqp.startswith("amqps://127.0.0.1:")
     assert made.broker.management.startswith("https://127.0.0.1:")
