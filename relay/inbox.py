@@ -227,7 +227,7 @@ class Inbox:
                 self._recall(connection, opened.envelope, position, found.recall, outcome, now)
         if taken.duplicate and self._gate.may(core.origin, "copies", limits.COPIES, centre.elapsed()):
             sequences = [(recipient.first, recipient.last)]
-            again = incoming.receipts(connection, core.origin, core.epoch, core.lane, sequences, MAX_GROUP)
+            again = self._control.said(connection, core.origin, core.epoch, core.lane, sequences, MAX_GROUP)
             outcome.receipts += [(core.origin, raw) for raw in again]
         if taken.forked:
             detail = f"Envelope {core.id} of {core.origin} contradicts what this centre holds."
