@@ -8,7 +8,7 @@ SEED ?= 1
 DEBIAN13 ?= build/debian13
 WORKERS ?= 2
 
-.PHONY: help setup packages test-packages demo test lint types imports check bench fuzz chaos rabbitmq4 docs lock clean
+.PHONY: help setup packages test-packages demo test lint types imports advisories check bench fuzz chaos rabbitmq4 docs lock clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -33,7 +33,7 @@ demo: setup ## Run a network of six centres for real, kill one in the middle, an
 test: setup test-packages ## Run every test against a real RabbitMQ.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-check: lint types imports ## Everything that judges the code without running it.
+check: lint types imports advisories ## Everything that judges the code without running it.
 
 lint: setup ## Style, unused dependencies.
 	$(BIN)/ruff format --check .
@@ -45,6 +45,9 @@ types: setup ## Strict types.
 
 imports: setup ## The layers of docs/overview.md.
 	$(BIN)/lint-imports
+
+advisories: setup ## Known vulnerabilities of what is locked; says so where nobody can be asked.
+	$(BIN)/python deploy/advisories.py requirements.lock requirements-dev.lock
 
 bench: setup ## Measure against plain FastStream (long); writes docs/reference/performance.md with WRITE=--write.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes sure that the system packages are there: RabbitMQ (unless $RELAY_AMQP names a broker), and Python with its venv module.
 # As root on Debian it installs what is missing; otherwise it names the packages and stops. Nothing is started or enabled.
-# With the argument `tests`, also what only tests need and do without: libfaketime, which sets one process's clock.
+# With the argument `tests`, also what only tests need: libfaketime, which sets one process's clock, and systemd's tools, which rate
+# the unit of deploy/systemd.
 set -eu
 python=${PYTHON:-python3}
 missing=
@@ -16,6 +17,9 @@ fi
 optional=
 if [ "${1:-}" = tests ] && [ -z "$(find /usr/lib -name libfaketime.so.1 2>/dev/null | head -n 1)" ]; then
   optional=" libfaketime"
+fi
+if [ "${1:-}" = tests ] && ! command -v systemd-analyze >/dev/null 2>&1; then
+  optional="$optional systemd"
 fi
 [ -n "$missing$optional" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
