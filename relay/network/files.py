@@ -29,7 +29,7 @@ NETWORK_TLS = """\
 # Encrypted: each centre's certificate is its account's proof.
 [broker.tls]
 # The authority that vouches for the broker and for the centres; its key is ca/key.pem.
-ca = "ca/certificate.pem"
+ca = "broker/tls/ca.pem"
 # The broker's certificate and key, for `relay broker run` or a broker of your own.
 certificate = "broker/tls/certificate.pem"
 key = "broker/tls/key.pem"
