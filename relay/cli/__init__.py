@@ -21,6 +21,7 @@ from relay.cli import (
     check,
     codes,
     demo,
+    directory,
     explain,
     inbox,
     message,
@@ -67,6 +68,7 @@ app.command("recover")(recover.recover)
 app.add_typer(tokens.app, name="token")
 app.add_typer(approval.app, name="approval")
 app.add_typer(network.app, name="network")
+app.add_typer(directory.app, name="directory")
 app.add_typer(broker.app, name="broker")
 
 USAGE = 64

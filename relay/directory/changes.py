@@ -12,11 +12,13 @@ All of it is decided by what the two documents say, never by the versions of cod
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from relay.directory.members import Entitlement, Key, Member
+from relay.directory.policies import Policy
 from relay.directory.register import Directory
+from relay.directory.strict import Record
 
 _LINKS = frozenset({"version", "previous", "issued_at", "reason", "members"})
 
@@ -52,10 +54,10 @@ def compare(before: Directory, after: Directory) -> Comparison:
 
 
 def _fields(before: Directory, after: Directory) -> Iterator[Change]:
-    for name in Directory.model_fields.keys() - _LINKS - {"policy"}:
+    for name in _others(Directory, {*_LINKS, "policy"}):
         if getattr(before, name) != getattr(after, name):
             yield Change(f"{name}: {getattr(before, name)} becomes {getattr(after, name)}", narrowing=False)
-    for name in type(before.policy).model_fields:
+    for name in _others(Policy):
         if getattr(before.policy, name) != getattr(after.policy, name):
             yield Change(f"policy: {name} changed", narrowing=False)
     if after.issued_at < before.issued_at:
@@ -79,7 +81,7 @@ def _member(before: Member, after: Member) -> Iterator[Change]:
     yield from _keys(before, after)
     for name in ("publish", "subscribe"):
         yield from _entitlements(f"{before.id}: {name}", getattr(before, name), getattr(after, name))
-    for name in Member.model_fields.keys() - {"status", "keys", "publish", "subscribe"}:
+    for name in _others(Member, {"status", "keys", "publish", "subscribe"}):
         if getattr(before, name) != getattr(after, name):
             yield Change(f"{before.id}: {name} changed", narrowing=False)
 
@@ -103,7 +105,7 @@ def _keys(before: Member, after: Member) -> Iterator[Change]:
 
 
 def _key(name: str, before: Key, after: Key) -> Iterator[Change]:
-    for field in Key.model_fields.keys() - {"revoked_from"}:
+    for field in _others(Key, {"revoked_from"}):
         if getattr(before, field) != getattr(after, field):
             yield Change(f"{name}: {field} changed", narrowing=False)
     if before.revoked_from == after.revoked_from:
@@ -123,6 +125,11 @@ def _entitlements(name: str, before: Sequence[Entitlement], after: Sequence[Enti
         if one not in before:
             inside = any(one.within(other) for other in before)
             yield Change(f"{name}: {_described(one)} {'within what was there' if inside else 'added'}", narrowing=inside)
+
+
+def _others(model: type[Record], known: Collection[str] = ()) -> list[str]:
+    """Return every field of a model but those whose changes are judged one by one."""
+    return [name for name in model.model_fields if name not in known]
 
 
 def _described(entitlement: Entitlement) -> str:

@@ -59,7 +59,7 @@ def read_bundle(where: Path | Paths) -> Bundle:
     packed = Bundle.unpack(read_capped(paths.bundle, MAX_BUNDLE_BYTES)) if paths.bundle.exists() else None
     loose = _loose(paths) if packed is None or paths.file.exists() else None
     if packed is None or (loose and _number(loose.raw) > _number(packed.versions[-1].raw)):
-        versions = (loose,) if loose else ()
+        versions: tuple[Signed, ...] = (loose,) if loose else ()
     else:
         versions = packed.versions
     roots = tuple(_roots(paths))
