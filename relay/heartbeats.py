@@ -2,9 +2,11 @@
 
 Every half minute a node says to each peer: the time, its epoch, its version of the directory, and its *echo*: what it holds of
 that peer. A peer that three heartbeats are missed of is *silent*; it is sent fewer until it is heard again, so that it finds few
-when it returns. An echo proves two things. Ahead of what this store knows to have sent: this store is an older copy
-(:mod:`relay.recovery`). Behind what the peer signed receipts for: the peer's store is, and it is sent again whatever is still
-kept of what it lost. What is missing *below* an echo is asked for here, whether or not its origin still speaks of it.
+when it returns. An echo may say two things. Ahead of what this store knows to have sent: this store is an older copy
+(:mod:`relay.recovery`), if the peer also *shows* an envelope that this centre signed; a claim alone would let any member stop
+this node, so it raises an alarm about the peer and changes nothing. Behind what the peer signed receipts for: the peer's store
+is, and it is sent again whatever is still kept of what it lost. What is missing *below* an echo is asked for here, whether or
+not its origin still speaks of it.
 
 At the start a node asks every peer for a heartbeat and publishes nothing before one came, or ``repair.echo_seconds`` passed.
 """
@@ -12,6 +14,7 @@ At the start a node asks every peer for a heartbeat and publishes nothing before
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import random
 from collections.abc import Callable, Sequence
@@ -26,6 +29,7 @@ from relay.broker import Broker
 from relay.centre import Centre
 from relay.control import Control, content
 from relay.errors import Refused, Rejected, StoreTrouble
+from relay.limits import FUTURE_MS
 from relay.log import Event
 from relay.points import Point
 from relay.receipts import MAX_RANGES, Echo, Heartbeat, Nack
@@ -39,6 +43,10 @@ LONGEST_SECONDS = 900.0
 ANSWER_SECONDS = 1.0
 MARGIN_MS = 1_000
 WENT_BACK = "peer-went-back"
+UNPROVEN = "peer-echo-unproven"
+ASKED = 3
+"""Heartbeats with a claim and without its proof until the claim counts as unproven."""
+SHOW_SECONDS = 2.0
 NEW_EPOCH = "peer-new-epoch"
 MISMATCH = "directory-mismatch"
 
@@ -61,6 +69,9 @@ class Watch(Protocol):
     def stop(self, connection: Connection, peer: str, held: Echo, known: int, now: int) -> Callable[[], None] | None:
         """Take note that a peer holds more of this centre than its own store knows."""
 
+    def proof(self, peer: str, shown: str | None, known: int, claimed: Echo) -> Echo | None:
+        """Return what a peer proved to hold beyond the highest sequence known here, or None."""
+
     def alarm(self, connection: Connection, peer: str, code: str, now: int) -> Callable[[], None]:
         """Raise an alarm about a peer."""
 
@@ -76,6 +87,15 @@ class _Seen:
     silent: bool = False
     behind: bool = False
     mismatch: bool = False
+    claim: Echo | None = None
+    claims: int = 0
+    asked: Echo | None = None
+    shown: float = float("-inf")
+
+    @property
+    def claiming(self) -> bool:
+        """Whether it may still prove what it claims to hold."""
+        return self.claim is not None and self.claims < ASKED
 
 
 @dataclass(slots=True)
@@ -121,8 +141,12 @@ class Heartbeats:
         body, core = receipts.read(Heartbeat, content(opened)), opened.envelope.core
         if body.epoch != core.epoch or len({one.epoch for one in body.echo}) > 1:
             raise Rejected("bad-control", "A heartbeat speaks of another epoch than its envelope, or echoes several.")
+        if body.time > now + FUTURE_MS:
+            raise Rejected("from-the-future", f"A heartbeat of {sender} is dated {(body.time - now) // 1000} s ahead.")
         if not incoming.is_news(connection, sender, core.epoch, "heartbeat", core.to[0].first):
             return None
+        if body.epoch < peers.epoch_of(connection, sender) and body.time <= peers.last_time(connection, sender):
+            return None  # held back by the broker: it is older than what came from the later epoch
         later = self._judge(connection, sender, body, now)
         if body.epoch >= peers.epoch_of(connection, sender):
             offset = body.time - now
@@ -141,8 +165,8 @@ class Heartbeats:
         if mismatch and not seen.mismatch:
             later.append(self._watch.alarm(connection, sender, MISMATCH, now))
         seen.mismatch = mismatch
-        if (found := peers.ahead(connection, sender, mine, body.echo)) is not None:
-            later.append(self._watch.stop(connection, sender, *found, now))
+        if (proven := self._weigh(connection, sender, body, later, now)) is not None:
+            later.append(self._watch.stop(connection, sender, *proven, now))
             return [one for one in later if one is not None]
         lost = peers.lost(connection, sender, body.echo, body.time - MARGIN_MS, mine, self._renewed_after(connection))
         if (lost or body.epoch < theirs) and not seen.behind:
@@ -154,6 +178,23 @@ class Heartbeats:
             later.append(partial(self._sender.resend, sender, lost))
         later += [partial(self._say_unknown, one) for one in epochs.note_unknown(connection, mine, sender, body.echo)]
         return [one for one in later if one is not None]
+
+    def _weigh(
+        self, connection: Connection, sender: str, body: Heartbeat, later: list[Callable[[], None] | None], now: int
+    ) -> tuple[Echo, int] | None:
+        """Return what a peer proved to hold beyond this store; of a claim without proof ask for it, and after a while alarm."""
+        seen, found = self._seen(sender), peers.ahead(connection, sender, self._centre.store.epoch, body.echo)
+        if found is None:
+            seen.claim, seen.claims = None, 0
+            return None
+        claimed, known = found
+        if (proven := self._watch.proof(sender, body.shown, known, claimed)) is not None:
+            return proven, known
+        seen.claims = min(seen.claims + 1, ASKED + 1)
+        seen.claim = claimed
+        if seen.claims == ASKED:
+            later.append(self._watch.alarm(connection, sender, UNPROVEN, now))
+        return None
 
     def _hear(self, sender: str, body: Heartbeat, now: int, later: list[Callable[[], None]]) -> None:
         """After the commit: remember when, count, answer, wake who waits for an echo."""
@@ -168,6 +209,10 @@ class Heartbeats:
         seen.heard, seen.pause = at, self._every
         if body.answer and at - seen.answered >= ANSWER_SECONDS:
             seen.due, seen.answered = at, at
+        if body.show is not None and at - seen.shown >= SHOW_SECONDS:
+            seen.asked, seen.due, seen.shown = body.show, at, at
+        if seen.claiming:
+            seen.due = at  # ask at once: before the start, everything waits for it
         for act in later:
             act()
         self._heard.set()
@@ -188,7 +233,8 @@ class Heartbeats:
     async def _heard_enough(self, *, everyone: bool) -> None:
         while True:
             heard = [one for one in self._others() if self._seen(one).heard is not None]
-            if heard and (not everyone or len(heard) == len(self._others())):
+            claiming = any(self._seen(one).claiming for one in heard)
+            if heard and not claiming and (not everyone or len(heard) == len(self._others())):
                 return
             self._heard.clear()
             await self._heard.wait()
@@ -237,7 +283,9 @@ class Heartbeats:
     def _compose(self, connection: Connection, due: Sequence[str]) -> dict[str, tuple[bytes, Holes]]:
         register, found = self._centre.directory, dict[str, tuple[bytes, Holes]]()
         for peer in due:
-            echo = peers.echo(connection, peer)
+            echo, seen = peers.echo(connection, peer), self._seen(peer)
+            asked, seen.asked = seen.asked, None
+            header = peers.evidence(connection, peer, asked) if asked is not None else None
             body = Heartbeat(
                 time=self._centre.now(),
                 epoch=self._centre.store.epoch,
@@ -246,6 +294,8 @@ class Heartbeats:
                 release=relay.__version__,
                 echo=echo,
                 answer=self._asking and self._seen(peer).heard is None,
+                show=seen.claim,
+                shown=base64.b64encode(header).decode() if header is not None else None,
             )
             with contextlib.suppress(Refused):  # it has no key that is valid now
                 raw = self._control.numbered(connection, "heartbeat", peer, receipts.write(body))

@@ -30,6 +30,8 @@ MAX_RANGES = 256
 MAX_COMMITMENTS = 1024
 MAX_STATEMENTS = 4096
 MAX_APART = 4096
+MAX_SHOWN = 2 * 1024 * 1024
+"""Characters of a shown header: more than one with the most recipients has in base64."""
 MAX_VALUES = 2**19
 """Brackets, braces and commas of a body: more than all that this release knows has in the largest envelope. Millions of empty
 lists, in a member that is passed over, would take gigabytes."""
@@ -120,7 +122,8 @@ class Heartbeat(_Body):
     """The body of a ``heartbeat`` envelope, sent each way every half minute.
 
     ``epoch`` is the sender's own, ``echo`` what it holds of the recipient; ``answer`` asks for a heartbeat in return at once.
-    ``directory`` and ``digest`` name the version in force and the SHA-256 of its bytes.
+    ``directory`` and ``digest`` name the version in force and the SHA-256 of its bytes. ``show`` asks the recipient to prove a part
+    of its last echo, ``shown`` is the proof: the header of an envelope that the recipient itself signed, base64.
     """
 
     time: _Time
@@ -130,6 +133,8 @@ class Heartbeat(_Body):
     release: Annotated[str, Field(max_length=64)]
     echo: Annotated[tuple[Echo, ...], Field(max_length=64), FailFast()] = ()
     answer: bool = False
+    show: Echo | None = None
+    shown: Annotated[str, Field(max_length=MAX_SHOWN)] | None = None
 
 
 class EpochClosed(_Body):

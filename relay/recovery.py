@@ -1,22 +1,24 @@
 """Recovery: what a node does when its store was restored from an older copy, or made anew.
 
 A store that went back would give sequences out twice. So a node publishes nothing until a peer's echo came (or the time for it
-passed), and when a peer holds more of it than its store knows, it publishes and takes no more (``recover``), across restarts,
-until an operator ran ``relay recover``. That marks the store; the next start begins a new *epoch*: a record of its own whose
-first leaf names the last one before, and sequences from 1, for whatever still lacks the last word of a recipient, too: it is
-sealed again under the same ids and commitments (:mod:`relay.copies`), and who has it already states again what it is there. Peers
-are told by a signed ``epoch`` statement, and what they hold of earlier epochs beyond this store is listed: loss is never silent.
+passed), and when a peer shows what it signed and its store does not know, it publishes and takes no more (``recover``), across
+restarts, until an operator ran ``relay recover``. That marks the store; the next start begins a new *epoch*: a record of its own
+whose first leaf names the last one before, and sequences from 1, for whatever still lacks the last word of a recipient, too: it
+is sealed again under the same ids and commitments (:mod:`relay.copies`), and who has it already states again what it is there.
+Peers are told by a signed ``epoch`` statement, and what they hold of earlier epochs beyond this store is listed: loss is never
+silent.
 
 :func:`prepare` is the operator's part, :func:`open_epoch` what the start does, :class:`Recovery` what the running node does.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from relay import points, receipts
+from relay import points, receipts, seal
 from relay.audit import Audit, AuditStep
 from relay.centre import Centre
 from relay.clock import now_ms
@@ -133,6 +135,19 @@ class Recovery:
         leaf = self._centre.audit.leaf(AuditStep.STORE_WENT_BACK, now, peer=peer, code="recover")
         self._centre.audit.append(connection, [leaf])
         return partial(self._stop, found)
+
+    def proof(self, peer: str, shown: str | None, known: int, claimed: Echo) -> Echo | None:
+        """Return what a peer proved to hold beyond the highest sequence known here, by an envelope that this centre signed."""
+        try:
+            header = base64.b64decode(shown or "", validate=True)
+        except ValueError:
+            return None
+        centre = self._centre
+        core = seal.signed_by(header, centre.directory.member(centre.id), centre.settings.network)
+        if core is None or (core.type, core.epoch, core.lane) != ("batch", claimed.epoch, claimed.lane):
+            return None
+        last = next((one.last for one in core.to if one.centre == peer), 0)
+        return Echo(epoch=core.epoch, lane=core.lane, highest=last) if last > known else None
 
     def take_epoch(self, connection: Connection, sender: str, opened: Opened, now: int) -> Callable[[], None] | None:
         """Take a peer's word that it counts anew: nothing is missing any more of what it sent before."""

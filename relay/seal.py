@@ -197,6 +197,19 @@ def verify(envelope: Envelope, me: str, network: str, directory: Directory, now:
     return sender
 
 
+def signed_by(header: bytes, origin: Member | None, network: str) -> Core | None:
+    """Return the core of an envelope's header if this member signed it, with a key that is listed and not revoked; else None."""
+    try:
+        envelope = wire.parse_header(header)
+    except NotAuthentic:
+        return None
+    core = envelope.core
+    key = origin.key(core.key) if origin is not None and (core.origin, core.network) == (origin.id, network) else None
+    if key is None or key.use != "signing" or key.revoked_from is not None or not _is_signed(envelope, key):
+        return None
+    return core
+
+
 def unseal(envelope: Envelope, me: str, keys: Mapping[str, SealingKey]) -> Opened:
     """Return the contents of a verified envelope; raise ``CannotOpen`` when no key of ours unwraps it."""
     core = envelope.core

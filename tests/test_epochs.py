@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,9 +12,13 @@ from typing import Any
 import pytest
 
 from relay import cli, messages, recovery
+from relay.clock import from_ms
+from relay.envelope import EnvelopeType, new_id
 from relay.errors import Misconfigured, Refused, StoreTrouble
 from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
+from relay.receipts import Echo
+from relay.seal import Addressee, Draft, Sealer
 from relay.settings import load
 from relay.store import Connection, epochs, incoming, outgoing, peers, record
 from relay.store.peers import Alarm, Peer
@@ -82,6 +87,16 @@ async def heard(live: Live, centre: str, peer: str) -> Peer | None:
 def forks(live: Live, centre: str, origin: str) -> float:
     """Return how many messages of an origin a centre found to contradict it."""
     return float(live[centre].centre.metrics.forks.labels(origin)._value.get())
+
+
+async def hold(live: Live, epoch: int, count: int) -> None:
+    """Let B take messages that A signed in an epoch which its store does not know."""
+    centre = live[A].centre
+    drafts = [Draft(new_id(A), message(case_number=f"UNKNOWN-{number}"), 2**42) for number in range(count)]
+    to = [Addressee(B, centre.sealing_key(B), 1)]
+    version = centre.directory.version
+    sealed = centre.sealer.seal("batch", LANE, drafts, to, epoch=epoch, directory=version, now=centre.now())
+    await live.inject(A, B, sealed.raw)
 
 
 async def all_taken(live: Live, centre: str, ids: set[str]) -> list[str]:
@@ -294,7 +309,7 @@ async def test_a_directory_of_the_same_version_with_other_bytes_is_an_alarm(live
 async def test_an_epoch_is_greater_than_any_that_a_peer_knows(live: Live) -> None:
     """A peer that holds a later epoch of this centre than its store stops it, and the next epoch is greater than that one."""
     later = live[A].centre.store.epoch + 100_000
-    await live[B].centre.store.write(lambda c: incoming.close(c, A, incoming.Range(later, LANE, 1, 7)))
+    await hold(live, later, 7)
     await eventually(lambda: live[A].full() is not None)
     await live.stop(A)
     prepared = await recovery.prepare(load(live.network.node_file(A)), anyway=False)
@@ -305,6 +320,45 @@ async def test_an_epoch_is_greater_than_any_that_a_peer_knows(live: Live) -> Non
     unknown = (await live[A].recovery.view()).turn
     assert unknown is not None
     assert [(one.epoch, one.first, one.last) for one in unknown.unknown] == [(later, 1, 7)]
+
+
+async def test_an_echo_that_shows_nothing_changes_nothing(live: Live) -> None:
+    """A peer that claims to hold more than was ever sent, and shows no envelope of ours, is alarmed about; the node goes on."""
+    await live[B].centre.store.write(lambda c: incoming.close(c, A, incoming.Range(live[A].centre.store.epoch, LANE, 1, 900)))
+    await eventually(lambda: _alarmed(live, A, B))
+    assert (await alarms(live, A))[B].code == "peer-echo-unproven"
+    assert live[A].full() is None
+    one = await submit(live, A, B, "GOES-ON", precedence="flash")
+    await all_taken(live, B, {one.id})
+    await live.reaches(A, one.id, B, "delivered")
+    assert await live[A].centre.store.read(epochs.behind) is None
+
+
+@pytest.mark.parametrize("claim", ["echo", "foreign", "known", "mark"])
+async def test_only_what_this_centre_signed_beyond_its_store_is_proof(live: Live, claim: str) -> None:
+    """Neither a header of the peer's own, nor one this store knows, nor a mark proves anything; a batch beyond the store does."""
+    centre, peer = live[A].centre, live[B].centre
+    known = await submit(live, A, B, "KNOWN")
+    await live.reaches(A, known.id, B, "accepted")
+    epoch, version = centre.store.epoch, centre.directory.version
+    said = Echo(epoch=epoch, lane=LANE, highest=5)
+
+    def sealed(by: Sealer, origin: str, to: str, kind: EnvelopeType = "batch", first: int = 5) -> str:
+        draft = Draft(new_id(origin), b"anything", 2**42 if kind == "batch" else 0)
+        key = (peer if to == B else centre).directory.member(to)
+        assert key is not None
+        addressee = Addressee(to, key.sealing_keys(from_ms(centre.now()))[0], first)
+        made = by.seal(kind, LANE, [draft], [addressee], epoch=epoch, directory=version, now=centre.now())
+        return base64.b64encode(made.envelope.header).decode()
+
+    shown = {
+        "echo": "not base64",
+        "foreign": sealed(peer.sealer, B, A),
+        "known": sealed(centre.sealer, A, B, first=1),
+        "mark": sealed(centre.sealer, A, B, "mark"),
+    }[claim]
+    assert live[A].recovery.proof(B, shown, 1, said) is None
+    assert live[A].recovery.proof(B, sealed(centre.sealer, A, B), 1, said) == said
 
 
 async def test_numbers_of_controls_go_on_after_a_restore(live: Live, tmp_path: Path) -> None:
@@ -326,7 +380,7 @@ async def test_the_commands_say_what_is_wrong_and_mend_it(live: Live) -> None:
     config = str(live.network.node_file(A))
     assert await asyncio.to_thread(cli.run, ["recover", "--config", config]) == 78
     later = live[A].centre.store.epoch + 50
-    await live[B].centre.store.write(lambda c: incoming.close(c, A, incoming.Range(later, LANE, 1, 2)))
+    await hold(live, later, 2)
     await eventually(lambda: live[A].full() is not None)
     await live.stop(A)
     assert await asyncio.to_thread(cli.run, ["recover", "--config", config]) == 0

@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, text, update
 
+from relay.limits import MOST_UNKNOWN
 from relay.receipts import Echo
 from relay.store.common import upsert
 from relay.store.history import NEVER_SENT
@@ -161,7 +162,8 @@ def note_unknown(connection: Connection, epoch: int, peer: str, held: Sequence[E
     for one in earlier:
         last = _known_to_be_sent(connection, value, peer, one)
         last = max([last, *(old.last for old in noted if (old.peer, old.epoch, old.lane) == (peer, one.epoch, one.lane))])
-        if one.highest > last:
+        count = sum(old.peer == peer for old in noted) + len(fresh)
+        if one.highest > last and count < MOST_UNKNOWN:
             fresh.append(Unknown(peer, one.epoch, one.lane, last + 1, one.highest))
     if fresh:
         value["unknown"] += [[one.peer, one.epoch, one.lane, one.first, one.last] for one in fresh]

@@ -17,6 +17,7 @@ from relay.receipts import TERMINAL, Echo
 from relay.store.common import upsert
 from relay.store.tables import (
     INBOX_CLOSED,
+    INBOX_ENVELOPE,
     META,
     OUTBOX_DELIVERY,
     OUTBOX_ENVELOPE,
@@ -29,6 +30,7 @@ _ALARM = "alarm/"
 _SIGNED = frozenset({"accepted", *TERMINAL})
 MOST_HOLES = 256
 MOST_LOST = 1_000
+SEARCHED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,12 @@ def epoch_of(connection: Connection, peer: str) -> int:
     return connection.execute(select(PEER.c.epoch).where(PEER.c.centre == peer)).scalar() or 0
 
 
+def last_time(connection: Connection, peer: str) -> int:
+    """Return the time that a peer's last heartbeat named, by its own clock; 0 when it was never heard."""
+    row = connection.execute(select(PEER.c.heard_at, PEER.c.offset).where(PEER.c.centre == peer)).first()
+    return 0 if row is None else row.heard_at + row.offset
+
+
 def set_epoch(connection: Connection, peer: str, epoch: int) -> None:
     """Keep the epoch that a peer said it begins, whether or not it was heard before."""
     row = {"centre": peer, "heard_at": 0, "offset": 0, "epoch": epoch, "directory": 0, "digest": "", "release": "", "echo": "[]"}
@@ -138,6 +146,25 @@ def ahead(connection: Connection, peer: str, epoch: int, said: Iterable[Echo]) -
         if one.epoch == epoch and one.highest > sent.get(one.lane, 0):
             return one, sent.get(one.lane, 0)
     return None
+
+
+def evidence(connection: Connection, origin: str, asked: Echo) -> bytes | None:
+    """Return the header of the envelope of an origin that holds the highest sequence of a lane, or None.
+
+    It is looked for among the newest: what an older copy of a store does not know is new.
+    """
+    of = INBOX_ENVELOPE.c
+    newest = (
+        select(of.n, of.epoch, of.lane, of.first).where(of.origin == origin).order_by(of.id.desc()).limit(SEARCHED).subquery()
+    )
+    number = (
+        select(newest.c.n)
+        .where(newest.c.epoch == asked.epoch, newest.c.lane == asked.lane)
+        .order_by(newest.c.first.desc())
+        .limit(1)
+    )
+    header: bytes | None = connection.execute(select(of.header).where(of.n == number.scalar_subquery())).scalar()
+    return header
 
 
 def lost(connection: Connection, peer: str, said: Sequence[Echo], before: int, epoch: int, since: int) -> list[int]:
