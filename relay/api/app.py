@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from relay.api import (
     alarms,
     approvals,
+    audit,
     codes,
     docs,
     find,
@@ -53,6 +54,7 @@ TAGS = [
     {"name": "codes", "description": "The code lists, with labels in four languages."},
     {"name": "retention", "description": "Purge what is due; keep what is under legal hold."},
     {"name": "alarms", "description": "See which peers are late, and whom to call."},
+    {"name": "audit", "description": "The audit record: proofs, who received a message, verification, export."},
     {"name": "peers", "description": "The other centres, and stores that are not what they were."},
     {"name": "approvals", "description": "What waits for a second person."},
     {"name": "clients", "description": "Who may use this API, and for what."},
@@ -75,6 +77,7 @@ PARTS = (
     codes,
     retention,
     peers,
+    audit,
     approvals,
     tokens,
     health,

@@ -17,6 +17,7 @@ import typer
 from relay.cli import (
     alarm,
     approval,
+    audit,
     broker,
     check,
     codes,
@@ -54,6 +55,7 @@ app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(message.app, name="message")
 app.add_typer(request.app, name="request")
 app.add_typer(alarm.app, name="alarm")
+app.add_typer(audit.app, name="audit")
 message.app.command("ask-release")(request.ask_release)
 app.command("check")(check.check)
 app.command("explain")(explain.explain)

@@ -116,6 +116,20 @@ class Client:
             raise _error(answer)
         return answer
 
+    def stream(self, method: str, path: str, *, params: dict[str, Any] | None = None) -> Iterator[bytes]:
+        """Yield the answer to a request as it comes; raise the error that the node answers with."""
+        import httpx2
+
+        try:
+            with self._http.stream(method, path, params=params) as answer:
+                if answer.status_code >= 400:
+                    answer.read()
+                    raise _error(answer)
+                yield from answer.iter_bytes()
+        except httpx2.HTTPError as error:
+            sentence = f"The node at {self._url} does not answer: {error or type(error).__name__}."
+            raise RelayError("node-unreachable", sentence) from error
+
     def close(self) -> None:
         """Close its connections."""
         self._http.close()

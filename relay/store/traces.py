@@ -11,12 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, LargeBinary, cast, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, LargeBinary, func, literal, or_, select
 
 from relay.envelope import commitments
 from relay.store.common import Resting, bit, resting, unsigned
 from relay.store.tables import (
     AUDIT,
+    AUDIT_TILE,
+    DIRECTORY,
     INBOX_ENVELOPE,
     INBOX_MESSAGE,
     META,
@@ -27,8 +29,6 @@ from relay.store.tables import (
     OUTBOX_STEP,
     RECEIPT_IN,
 )
-
-NOT_FULLY_GIVEN = frozenset({"waiting", "handed", "deferred", "held", "dead", "quarantined"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ def leaves_with(connection: Connection, texts: Sequence[str]) -> list[Leaf]:
     """Return, in order, the leaves of every epoch that hold one of these texts (ids): the whole record is looked through."""
     if not texts:
         return []
-    holds: list[ColumnElement[bool]] = [func.instr(AUDIT.c.leaf, cast(literal(text.encode()), LargeBinary)) > 0 for text in texts]
+    holds: list[ColumnElement[bool]] = [func.instr(AUDIT.c.leaf, literal(text.encode(), LargeBinary)) > 0 for text in texts]
     rows = connection.execute(select(AUDIT).where(or_(*holds)).order_by(AUDIT.c.epoch, AUDIT.c.position))
     return [Leaf(row.epoch, row.position, row.leaf) for row in rows]
 
@@ -233,6 +233,18 @@ def page(connection: Connection, after: tuple[int, int], limit: int) -> list[Lea
 def epochs(connection: Connection) -> list[int]:
     """Return the epochs that have a record, in order."""
     return list(connection.execute(select(AUDIT.c.epoch).distinct().order_by(AUDIT.c.epoch)).scalars())
+
+
+def tiled(connection: Connection, epoch: int) -> int:
+    """Return how many leaves of an epoch have had their hashes kept in tiles."""
+    last = connection.execute(select(func.max(AUDIT_TILE.c.number)).where(AUDIT_TILE.c.epoch == epoch)).scalar()
+    return 0 if last is None else (int(last) + 1) * 256
+
+
+def directories(connection: Connection) -> list[bytes]:
+    """Return the packed bundles of all versions of the directory that were in force here."""
+    of = DIRECTORY.c
+    return [bytes(row.bundle) for row in connection.execute(select(of.bundle).where(of.taken == 1).order_by(of.version))]
 
 
 def entries(found: Iterable[Leaf]) -> Iterator[tuple[Leaf, dict[str, Any]]]:
