@@ -25,6 +25,7 @@ from relay.cli import (
     directory,
     explain,
     inbox,
+    key,
     message,
     network,
     node,
@@ -38,6 +39,7 @@ from relay.cli import (
     send,
     tokens,
 )
+from relay.cli.client import take_tls
 from relay.cli.ends import Ended, status_of, tell
 from relay.errors import RelayError
 
@@ -49,6 +51,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.callback()(take_tls)
 app.command("send")(send.send)
 app.add_typer(inbox.app, name="inbox")
 app.add_typer(quarantine.app, name="quarantine")
@@ -65,6 +68,7 @@ app.add_typer(retention.app, name="retention")
 app.add_typer(schema.app, name="schema")
 app.add_typer(codes.app, name="codes")
 app.add_typer(node.app, name="node")
+app.add_typer(key.app, name="key")
 app.add_typer(peer.app, name="peer")
 app.command("recover")(recover.recover)
 app.add_typer(tokens.app, name="token")
