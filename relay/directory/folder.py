@@ -3,8 +3,8 @@
 ``root.json`` never changes; ``root.N.json`` with ``root.N.signatures.json`` are the roots after it, beside it.
 ``directory.json`` and ``directory.signatures.json`` are the newest version, for people and for a first start;
 ``directory.bundle`` beside them is the packed bundle, for a version that not all authorities signed needs those before it. The
-bundle is one file, so it is replaced in one step; of the bundle and the loose version the higher counts, so a node that reads
-while files are replaced gets either the old or the new one.
+bundle is one file and replaced in one step, roots and all; loose files count only where their version is higher than the
+bundle's, so a node that reads while files are replaced gets either the old or the new.
 
 Errors raised: ``Misconfigured`` with ``bad-directory``, ``bad-bundle`` and ``directory-too-large``.
 """
@@ -58,26 +58,26 @@ def read_bundle(where: Path | Paths) -> Bundle:
     paths = Paths.of(where) if isinstance(where, Path) else where
     packed = Bundle.unpack(read_capped(paths.bundle, MAX_BUNDLE_BYTES)) if paths.bundle.exists() else None
     loose = _loose(paths) if packed is None or paths.file.exists() else None
-    if packed is None or (loose and _number(loose.raw) > _number(packed.versions[-1].raw)):
-        versions: tuple[Signed, ...] = (loose,) if loose else ()
-    else:
-        versions = packed.versions
+    if packed and not (loose and _number(loose.raw) > _number(packed.versions[-1].raw)):
+        return packed
     roots = tuple(_roots(paths))
-    return Bundle(packed.roots if packed and len(packed.roots) > len(roots) else roots, versions)
+    if packed and len(packed.roots) > len(roots):
+        roots = packed.roots
+    return Bundle(roots, (loose,) if loose else ())
 
 
 def write_bundle(bundle: Bundle, where: Path | Paths) -> None:
-    """Put a bundle where a node reads it: roots, then the bundle in one step, then the newest version for people.
+    """Put a bundle where a node reads it: the bundle in one step, then roots and the newest version for people.
 
     What is written is not verified here. The first root is not touched: a node gets it by another way.
     """
     paths = Paths.of(where) if isinstance(where, Path) else where
+    replace(paths.bundle, bundle.pack())
     for number, signed in enumerate(bundle.roots, start=2):
         root, signatures = paths.later_root(number)
         replace(signatures, signed.signatures)
         replace(root, signed.raw)
     newest = bundle.versions[-1]
-    replace(paths.bundle, bundle.pack())
     replace(paths.signatures, newest.signatures)
     replace(paths.file, newest.raw)
 

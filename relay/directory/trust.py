@@ -133,9 +133,8 @@ def _judged(signed: Signed, root: Root, network: str, before: Directory | None) 
     by = verified_signers(signed, root)
     missing = missing_of(root, by)
     if not by or (missing and before is None):
-        raise Misconfigured(
-            "directory-unsigned", f"The directory has no valid signature of {missing}; all authorities must sign."
-        )
+        needed = "all authorities must sign" if before is None else "at least one authority must sign"
+        raise Misconfigured("directory-unsigned", f"The directory has no valid signature of {missing}; {needed}.")
     directory = parse_directory(signed.raw)
     check_network(directory, network)
     if before is not None:

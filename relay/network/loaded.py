@@ -15,7 +15,7 @@ from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from relay import topology
-from relay.directory import Directory, Root, read_directory, read_root
+from relay.directory import Directory, Root, begin, read_bundle
 from relay.errors import Misconfigured
 from relay.tls import Identity, ServerTls
 from relay.topology import Topology
@@ -121,14 +121,14 @@ def load_network(folder: Path, *, now: datetime | None = None) -> Network:
         network, broker = settings["network"], settings["broker"]
         password = (folder / broker["admin_password_file"]).read_text(encoding="utf-8").strip()
         found = Broker(broker["amqp"], broker["management"], broker["admin"], password, _tls(folder, broker.get("tls")))
-        root_file, *signed = [(folder / file).read_bytes() for file in SHARED]
+        root_file, *_ = [(folder / file).read_bytes() for file in SHARED]
     except OSError as error:
         raise Misconfigured("not-a-network", f"{error.filename} can't be read: {error.strerror}.") from error
     except (KeyError, TypeError) as error:
         raise Misconfigured("not-a-network", f"{folder / 'network.toml'} lacks a key: {error}.") from error
-    root = read_root(root_file, network)
-    directory = read_directory(signed[0], signed[1], root, network, now or datetime.now(UTC))
-    return Network(folder.resolve(), network, root, directory, found, _passwords(folder, directory, found))
+    trusted = begin(network, root_file, read_bundle(folder), now or datetime.now(UTC))
+    directory = trusted.directory
+    return Network(folder.resolve(), network, trusted.root, directory, found, _passwords(folder, directory, found))
 
 
 def _tls(folder: Path, given: Mapping[str, str] | None) -> ServerTls | None:
