@@ -3,7 +3,7 @@
 Built once by :mod:`relay.node` and handed to every part. ``judge`` and ``keeper`` are what changes while the node runs (a new
 version of the directory brings new ones: :meth:`Centre.adopt`), so parts ask for them each time; ``directory_changed`` wakes who
 keeps something that depends on them. ``may_publish`` is set once it is known that the store is no older copy, or nobody was
-there to say so, and cleared when a peer shows that it is one; ``is_member`` while this centre is an active member.
+there to say so, and cleared when a peer shows that it is one; ``is_member`` while this centre is an active member, ``sound`` while its record is what it signed.
 """
 
 from __future__ import annotations
@@ -48,11 +48,13 @@ class Centre:
     log: Log
     may_publish: asyncio.Event = field(default_factory=asyncio.Event)
     is_member: asyncio.Event = field(default_factory=asyncio.Event)
+    sound: asyncio.Event = field(default_factory=asyncio.Event)
     directory_changed: Signal = field(default_factory=Signal)
     workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="sealing"))
 
     def __post_init__(self) -> None:
         self.keyring.follow(lambda: self.judge.directory)
+        self.sound.set()
         self._note_membership()
 
     @property

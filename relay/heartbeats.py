@@ -226,7 +226,7 @@ class Heartbeats:
                 async with asyncio.timeout(self._centre.settings.repair.echo_seconds):
                     await self._heard_enough(everyone=store.turned)
         self._asking = False
-        if not await self._is_behind():
+        if not await self._is_behind() and self._centre.sound.is_set():
             self._centre.may_publish.set()
         await asyncio.Event().wait()
 

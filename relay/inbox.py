@@ -99,12 +99,14 @@ class Inbox:
 
     async def drain(self) -> None:
         """Return once everything that was delivered is committed and acknowledged."""
-        await self._messages.idle.wait()
-        await self._answers.idle.wait()
+        if self._centre.sound.is_set():
+            await self._messages.idle.wait()
+            await self._answers.idle.wait()
 
     async def _run(self, intake: Intake) -> None:
         while True:
             group = await intake.take()
+            await self._centre.sound.wait()  # else it stays with the broker: what it leads to could not be put on record
             async with self._one_attempt if is_alone(group[0]) else contextlib.nullcontext():
                 await self._take_in(await self._judge(group))
             points.reach(Point.ACK_BEFORE)

@@ -60,6 +60,15 @@ class Metrics:
         self.key_expiry = self._gauge(
             "relay_key_expiry_timestamp_seconds", "Unix time until which the keys held for a use are valid.", "use"
         )
+        self.checkpoint_size = self._gauge("relay_audit_checkpoint_entries", "Entries under the last checkpoint.")
+        self.checkpoint_time = self._gauge("relay_audit_checkpoint_timestamp_seconds", "Unix time of the last checkpoint.")
+        self.audit_uncountersigned = self._gauge(
+            "relay_audit_uncountersigned_entries", "Entries that no witness countersigned yet."
+        )
+        self.audit_verified = self._gauge("relay_audit_verified_timestamp_seconds", "Unix time of the last check of all entries.")
+        self.audit_damaged = self._gauge("relay_audit_damaged", "1 when the record is not what was signed.")
+        self.countersignatures = self._counter("relay_countersignatures", "Countersignatures under our checkpoints.", "witness")
+        self.witnessed = self._gauge("relay_witnessed_entries", "Entries of a peer's log that we countersigned.", "peer")
         self.connected = self._gauge("relay_broker_connected", "1 while the broker is reachable.")
         self.retention_run = self._gauge("relay_retention_run_seconds", "Unix time at which a run of retention last ended.")
         self.disk_free = self._gauge("relay_store_disk_free_bytes", "Free disk where the store lies.")

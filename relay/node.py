@@ -29,6 +29,7 @@ from typing import Protocol
 from relay import directory, topology
 from relay.broker import Broker, BrokerPlan
 from relay.centre import Centre
+from relay.checkpoints import Checkpoints
 from relay.clock import from_ms, now_ms
 from relay.comparison import Comparison
 from relay.control import Control
@@ -55,9 +56,11 @@ from relay.retention import Retention
 from relay.seal import Sealer
 from relay.settings import Settings, read_secret
 from relay.settling import Settling
+from relay.soundness import Soundness
 from relay.store import Store
 from relay.versions import Versions
 from relay.voids import Voids
+from relay.witnesses import Witnesses
 
 STOP_SECONDS = 8.0
 WATCH_SECONDS = 1.0
@@ -107,6 +110,10 @@ class Node:
         self.heartbeats = Heartbeats(centre, self.broker, self.control, self.marks, self.recovery)
         self.comparison = Comparison(centre, self.control, self.recovery)
         self.custody = Custody(centre, self.recovery)
+        self.soundness = Soundness(centre)
+        self.checkpoints = Checkpoints(centre, self.control, self.soundness)
+        self.soundness.tell = self.checkpoints.tell
+        self.witnesses = Witnesses(centre, self.control, self.checkpoints, self.recovery)
         handlers = {
             "receipt": Settling(centre, self.pump.settled).take,
             "mark": self.marks.take_mark,
@@ -115,6 +122,7 @@ class Node:
             "heartbeat": self.heartbeats.take,
             "epoch": self.recovery.take_epoch,
             "comparison": self.comparison.take,
+            "checkpoint": self.witnesses.take,
         }
         self.inbox = Inbox(centre, self.broker, self.control, handlers, Gate())
         self._disk_free = _free(settings.store.file.parent)
@@ -125,6 +133,7 @@ class Node:
         log = self.centre.log
         _collect_less()
         await self.recovery.begin()
+        await self.soundness.begin()
         log.info(Event.NODE_STARTED, epoch=self.centre.store.epoch, directory=self.centre.directory.version)
         loops: dict[str, Awaitable[None]] = {
             "outbox": self.outbox.run(),
@@ -137,6 +146,8 @@ class Node:
             "custody": self.custody.run(),
             "retention": self.retention.run(),
             "comparison": self.comparison.run(),
+            "checkpoints": self.checkpoints.run(),
+            "soundness": self.soundness.run(),
             "requests": self.requests.run(),
             "watch": self._watch(),
             "broker": self.broker.run(self.inbox.deliver, self.centre.store.inbox_changed.fire),
@@ -164,7 +175,7 @@ class Node:
         settings = self.centre.settings
         if (trouble := self.recovery.trouble) is not None:
             return trouble
-        if (unusable := self.custody.trouble) is not None:
+        if (unusable := self.soundness.trouble or self.custody.trouble) is not None:
             return unusable
         if self._disk_free < settings.store.disk_floor_bytes:
             sentence = f"Only {self._disk_free} bytes of disk are free, below the floor; nothing is taken until there are more."

@@ -118,6 +118,11 @@ class Point(StrEnum):
     STATEMENT_COMMIT_AFTER = "statement-commit-after"
     STATEMENT_POSTED = "statement-posted"
 
+    # A checkpoint is signed, and given to its witnesses.
+    CHECKPOINT_COMMIT_BEFORE = "checkpoint-commit-before"
+    CHECKPOINT_COMMIT_AFTER = "checkpoint-commit-after"
+    CHECKPOINT_POSTED = "checkpoint-posted"
+
     # A new version of the directory comes into force; what contradicts one is kept.
     DIRECTORY_COMMIT_BEFORE = "directory-commit-before"
     DIRECTORY_COMMIT_AFTER = "directory-commit-after"

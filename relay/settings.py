@@ -306,6 +306,8 @@ class RetentionSettings(_Section):
 class AuditSettings(_Section):
     """The audit record, and how centres watch each other's."""
 
+    checkpoint_seconds: float = Field(60, gt=0, description="pause between two checkpoints, while there is something new")
+    verify_seconds: float = Field(3600, gt=0, description="pause between two checks of the whole record")
     comparison_seconds: float = Field(
         3600, gt=0, description="length of the times in which what was sent is compared with what peers hold of it, seconds"
     )

@@ -95,7 +95,8 @@ class Exchange(_Part):
 
     ``checkpoint`` is the sender's newest, ``proofs`` show that it continues earlier ones, ``countersignature`` is of the newest
     one that the recipient gave. ``asks`` are checkpoints of the *recipient* which the sender holds and wants it to prove, first
-    the one that it countersigned last. ``seen`` are the newest that the sender holds of third centres.
+    the one that it countersigned last. ``seen`` are the newest that the sender holds of third centres. ``damaged`` says that the
+    sender's own log is not what it signed, and that it takes nothing any more.
     """
 
     checkpoint: Note | None = None
@@ -103,13 +104,14 @@ class Exchange(_Part):
     countersignature: Note | None = None
     asks: Annotated[tuple[Note, ...], Field(max_length=MOST_PROOFS), FailFast()] = ()
     seen: Annotated[tuple[Note, ...], Field(max_length=MOST_SEEN), FailFast()] = ()
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
     """A checkpoint whose signature was verified, with the text that was signed."""
 
-    signed: Note
+    note: Note
     said: Checkpoint
 
 

@@ -48,6 +48,9 @@ CALLS = {("store", "write"), ("self", "_write"), ("_broker", "publish"), ("_brok
 EXCEPTIONS = {
     ("inbox.py", "self._centre.store.write(job)"): "every use of it is checked as `self._write`",
     ("inbox.py", "self._write(self._poison.load)"): "it only reads",
+    ("soundness.py", "self._centre.store.write(partial(checkpoints.set_damage, found=damage))"): (
+        "nothing goes on after it; a node that ends here finds the same damage again at its start"
+    ),
 }
 
 P = Point
@@ -492,6 +495,17 @@ async def starting(world: World) -> Callable[[], Awaitable[Any]]:
     return lambda: world.live.start(A)
 
 
+async def signing(world: World) -> Callable[[], Awaitable[Any]]:
+    """Sign a checkpoint with something new in it."""
+    await world.accepted()
+
+    async def sign() -> None:
+        with world.live.at(A):
+            await world.live[A].checkpoints.round()
+
+    return sign
+
+
 async def preparing(world: World) -> Callable[[], Awaitable[Any]]:
     """Ask for a recovery, with something open; unanswered, the operator asks again."""
     await world.accepted()
@@ -645,6 +659,7 @@ GROUPS: dict[str, list[Case]] = {
     "a node starts": [
         *cases(A, starting, *around("epoch-commit", "numbers-commit", "behind-commit", "heartbeat-commit"), P.HEARTBEAT_POSTED),
     ],
+    "a checkpoint is signed": cases(A, signing, *around("checkpoint-commit"), P.CHECKPOINT_POSTED),
     "a store is recovered": [
         *cases(A, preparing, *around("recover-commit")),
         *cases(A, recovering, *around("epoch-commit", "statement-commit"), P.STATEMENT_POSTED),
