@@ -100,6 +100,11 @@ def make_app() -> FastAPI:
     return app
 
 
+def routes() -> list[APIRoute]:
+    """Return every route of the API."""
+    return [route for part in PARTS for route in part.router.routes if isinstance(route, APIRoute)]
+
+
 def openapi() -> dict[str, Any]:
     """Return the API as an OpenAPI 3.1 document."""
     return _openapi(make_app())
@@ -112,8 +117,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         components["schemas"] = dict(sorted({**components.get("schemas", {}), **schemas()}.items()))
         components["securitySchemes"] = SCHEMES
         document["security"] = [{"bearer": []}]
-        for route in app.routes:
-            if isinstance(route, APIRoute) and route.include_in_schema:
+        for route in routes():
+            if route.include_in_schema:
                 _declare(document["paths"][route.path], route)
         app.openapi_schema = document
     return app.openapi_schema

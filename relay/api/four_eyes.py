@@ -1,8 +1,8 @@
 """Four eyes: what the directory's policy wants two people for is asked for by one and approved by another, then done.
 
-``policy.four_eyes`` names the acts: ``replay`` (a message of this centre is sent again to others), ``quarantine-release`` (a refusal
-is overruled) and ``purge`` (content goes: retention run by hand, a received message discarded). What the node does by itself, such
-as the hourly retention, is no operator's act and waits for nobody.
+``policy.four_eyes`` names the acts: ``replay`` (a message of this centre is sent again to others), ``quarantine-release`` (a
+refusal is overruled) and ``purge`` (content goes: retention run by hand, a received message discarded). What the node does by
+itself, such as the hourly retention, is no operator's act and waits for nobody.
 
 People are told apart by the ``person`` of their client, not by the client: one person with two tokens is one person, and a token
 that is nobody's alone can't be used here. What was asked for rests in the store for an hour, restart or not. It is approved in

@@ -1,8 +1,11 @@
 """The server: uvicorn inside the node's event loop, on the two addresses of the settings: the API, and whether the node is ready.
 
-Nothing on the API's listener is answered without a token, and nothing on the other one is more than a word. The node owns the
-process's signals, so uvicorn's own handling is off. Stopping is graceful: no new connection is taken, waiting polls are answered
-at once with what there is, requests under way get about 3 s to finish, and whatever they were promised is committed.
+Nothing on the API's listener is answered without a token, and nothing on the other one is more than a word. With a certificate
+the API is HTTPS, with an authority for clients it asks them for theirs; renewed files are read at the next connection.
+
+The node owns the process's signals, so uvicorn's own handling is off. Stopping is graceful: no new connection is taken, waiting
+polls are answered at once with what there is, requests under way get about 3 s to finish, and whatever they were promised is
+committed.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
 
 import uvicorn
@@ -21,8 +25,10 @@ from relay.api.limits import Limits
 from relay.api.probes import make_probes
 from relay.api.served import Here, Readiness, Served
 from relay.clients import Clients
-from relay.errors import Misconfigured
+from relay.errors import Misconfigured, RelayError
+from relay.log import Event, Log
 from relay.settings import ApiSettings
+from relay.tls import ServedTls, refuse_clear_api
 
 FINISH_SECONDS = 3
 BACKLOG = 512
@@ -42,7 +48,7 @@ class Api:
         readiness, limits = Readiness(node), Limits(settings.api.rate)
         here_ = app.state.here = Here(node, Clients(settings.api.clients), limits, readiness, self._stopping)
         with _listening(settings.api.listen) as front, _listening(settings.health.listen) as aside:
-            self._server = _Server(_config(app, settings.api))
+            self._server = _Server(_config(app, settings.api, _encryption(settings.api, node.centre.log)))
             self._server.should_exit = self._stopping.is_set()
             probes = _Server(_config(make_probes(readiness), settings.api))
             try:
@@ -86,10 +92,24 @@ async def _serve(server: _Server, listener: socket.socket) -> None:
         raise
 
 
-def _config(app: object, settings: ApiSettings) -> uvicorn.Config:
+def _encryption(settings: ApiSettings, log: Log) -> ssl.SSLContext | None:
+    """Return the TLS of the API, or None on loopback without a certificate; raise ``Misconfigured`` when it can't be had."""
+    if settings.tls.identity is None:
+        refuse_clear_api(settings.listen)
+        return None
+
+    def refused(error: RelayError) -> None:
+        log.warning(Event.CERTIFICATE_REFUSED, code=error.code, detail=error.detail)
+
+    required = settings.tls.client_certificates == "required"
+    return ServedTls(settings.tls.identity, settings.tls.client_ca, required=required, trouble=refused).context
+
+
+def _config(app: object, settings: ApiSettings, encryption: ssl.SSLContext | None = None) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         http=connection(settings),
+        ssl_context_factory=(lambda *_: encryption) if encryption is not None else None,
         access_log=False,
         date_header=False,
         lifespan="off",
