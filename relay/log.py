@@ -83,6 +83,7 @@ class Event(StrEnum):
     HOLD_LIFTED = "hold.lifted"
     API_REFUSED = "api.refused"
     API_FAILED = "api.failed"
+    CERTIFICATE_REFUSED = "certificate.refused"
     CLIENTS_CHANGED = "clients.changed"
     CLIENTS_UNREADABLE = "clients.unreadable"
 

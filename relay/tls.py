@@ -6,7 +6,7 @@ answers for names could change that.
 
 The protocol is TLS 1.2 (RFC 5246) or newer; two sides that both speak 1.3 (RFC 8446) take that. The peer's certificate and, of a
 server, its host name are always verified. Files are read when a context is made: a client makes one for each attempt to
-connect, a server looks at each handshake whether they changed (:class:`Served`), so certificates are renewed without restart.
+connect, a server looks at each handshake whether they changed (:class:`ServedTls`), so certificates are renewed without restart.
 
 Errors raised: ``Misconfigured`` with the codes ``broker-not-encrypted``, ``management-not-encrypted``, ``api-not-encrypted``,
 ``bad-certificate``, ``certificate-expired`` and ``wrong-certificate``, and those of :mod:`relay.private`.
@@ -57,6 +57,13 @@ def refuse_clear_management(url: str) -> None:
     if address.scheme != "https" and not is_loopback(address.host):
         sentence = f"The management API at {address.host} is another machine's: use https://."
         raise Misconfigured("management-not-encrypted", sentence)
+
+
+def refuse_clear_request(url: str) -> None:
+    """Raise ``Misconfigured`` when a request would carry a token to another machine in clear."""
+    address = URL(url)
+    if address.scheme != "https" and not is_loopback(address.host):
+        raise Misconfigured("api-not-encrypted", f"The node at {address.host} is another machine's: use https://.")
 
 
 def refuse_clear_api(listen: str) -> None:
@@ -131,7 +138,7 @@ def server_context(identity: Identity, client_ca: Path | None = None, *, require
     return context
 
 
-class Served:
+class ServedTls:
     """The server's side for as long as it serves: files that changed are read at the next handshake.
 
     Files that can't be used leave the last good context in place; ``trouble`` hears of each change that could not be taken, once.

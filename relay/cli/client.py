@@ -1,7 +1,8 @@
 """The commands' way to a node: its local API, found through the settings file or named by hand.
 
 Options of every client command: ``--config`` (or ``RELAY_CONFIG``) names the node's ``node.toml``, which says where the API
-listens and where the tokens lie; ``--token-file`` names another token, and with ``--url`` does without the settings. A problem
+listens and where the tokens lie; ``--token-file`` names another token, and with ``--url`` does without the settings. Where the
+API is HTTPS, the settings or ``relay --ca FILE`` say who vouches for it; to another machine nothing goes without. A problem
 document comes back as the error that it was.
 """
 # ruff: noqa: PLC0415 - heavy modules are imported when a command runs
@@ -10,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -31,6 +33,7 @@ from relay.errors import (
 )
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
     import httpx2
@@ -44,6 +47,11 @@ Url = Annotated[str | None, typer.Option("--url", help="Where the node's API is,
 TokenFile = Annotated[
     Path | None, typer.Option("--token-file", help="File with a token of your own, instead of the one beside --config.")
 ]
+Ca = Annotated[Path | None, typer.Option("--ca", envvar="RELAY_CA", help="Who vouches for a node's HTTPS, in PEM.")]
+Certificate = Annotated[
+    Path | None, typer.Option("--certificate", envvar="RELAY_CERTIFICATE", help="Your certificate, for a node that asks for one.")
+]
+Key = Annotated[Path | None, typer.Option("--key", envvar="RELAY_KEY", help="Its private key, where that is another file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 SECONDS = 60.0
@@ -60,11 +68,38 @@ _BY_STATUS: dict[int, type[RelayError]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """How an API that speaks HTTPS is verified, and what it is shown."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    name: str | None = None
+    """The host name that its certificate must have, where that is not the host that is asked."""
+
+    def context(self) -> ssl.SSLContext:
+        """Return the client's side; raise ``Misconfigured`` when a file can't be used."""
+        from relay.tls import Identity, client_context
+
+        identity = Identity(self.certificate, self.key or self.certificate) if self.certificate else None
+        return client_context(self.ca, identity)
+
+
+_given: ContextVar[Tls] = ContextVar("given", default=Tls())  # noqa: B039 - frozen
+
+
+@dataclass(frozen=True, slots=True)
 class Where:
     """A node's API, and how to get the token for a role."""
 
     url: str
     token: Callable[[Role], str]
+    tls: Tls = field(default_factory=_given.get)
+
+
+def take_tls(ca: Ca = None, certificate: Certificate = None, key: Key = None) -> None:
+    """Carry sealed messages between customs and police coordination centres."""
+    _given.set(Tls(ca, certificate, key))
 
 
 def where(config: Path | None, url: str | None, token_file: Path | None) -> Where:
@@ -74,14 +109,16 @@ def where(config: Path | None, url: str | None, token_file: Path | None) -> Wher
     if config is None:
         raise Misconfigured("no-node-named", "Which node? Give --config FILE, or --url with --token-file.")
     found = of_settings(_settings(config))
-    return found if token_file is None else Where(found.url, lambda _: _secret(token_file))
+    return found if token_file is None else replace(found, token=lambda _: _secret(token_file))
 
 
 def of_settings(settings: Settings) -> Where:
     """Return the node of these settings."""
     host, _, port = settings.api.listen.rpartition(":")
-    folder = settings.api.tokens
-    return Where(f"http://{_EVERY_HOST.get(host, host)}:{port}", lambda role: _secret(folder / role))
+    folder, tls, given = settings.api.tokens, settings.api.tls, _given.get()
+    scheme = "http" if tls.certificate is None else "https"
+    url = f"{scheme}://{_EVERY_HOST.get(host, host)}:{port}"
+    return Where(url, lambda role: _secret(folder / role), replace(given, ca=given.ca or tls.ca, name=tls.name))
 
 
 class Client:
@@ -90,9 +127,14 @@ class Client:
     def __init__(self, node: Where, role: Role) -> None:
         import httpx2
 
+        from relay.tls import refuse_clear_request
+
+        refuse_clear_request(node.url)
         headers = {"Authorization": f"Bearer {node.token(role)}"}
         # trust_env off: a proxy of the environment must never see a token
-        self._http = httpx2.Client(base_url=node.url, headers=headers, timeout=SECONDS + 30, trust_env=False)
+        verify = node.tls.context() if node.url.startswith("https:") else True
+        self._http = httpx2.Client(base_url=node.url, headers=headers, timeout=SECONDS + 30, trust_env=False, verify=verify)
+        self._extensions = {"sni_hostname": node.tls.name} if node.tls.name else {}
         self._url = node.url
 
     def ask(
@@ -108,7 +150,9 @@ class Client:
         import httpx2
 
         try:
-            answer = self._http.request(method, path, content=content, params=params, headers=headers)
+            answer = self._http.request(
+                method, path, content=content, params=params, headers=headers, extensions=self._extensions
+            )
         except httpx2.HTTPError as error:
             sentence = f"The node at {self._url} does not answer: {error or type(error).__name__}."
             raise RelayError("node-unreachable", sentence) from error
