@@ -36,6 +36,11 @@ INDEX_BYTES = 8
 NONCE_BYTES = 12
 
 _MLKEM_PUBLIC_BYTES = 1184
+_P = 2**255 - 19
+_Y_BITS = 2**255 - 1
+_Y_OF_ORDER_8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+_SMALL_ORDER = frozenset({0, 1, _P - 1, _P, _P + 1, _Y_OF_ORDER_8, _P - _Y_OF_ORDER_8})
+"""The y coordinates of the eight points of Ed25519 whose order divides 8, in every spelling of 255 bits."""
 _PEM_BLOCK = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----.+?-----END [A-Z0-9 ]+-----\n?", re.DOTALL)
 
 _SealingPrivate = hpke.MLKEM768X25519PrivateKey | x25519.X25519PrivateKey
@@ -82,6 +87,8 @@ class VerifyKey:
     """The public half of a signing key."""
 
     def __init__(self, public: bytes) -> None:
+        if int.from_bytes(public, "little") & _Y_BITS in _SMALL_ORDER:
+            raise ValueError("a public key of small order: a signature for it can be made without a private key")
         self._public = ed25519.Ed25519PublicKey.from_public_bytes(public)
         self.id = key_id(SIGNING_ALGORITHM, public)
 
@@ -144,13 +151,12 @@ class RecipientKey:
         self.algorithm: SealingAlgorithm = algorithm
         self.id = key_id(algorithm, public)
         self._public: _SealingPublic
-        if algorithm == "x25519":
-            self._public = x25519.X25519PublicKey.from_public_bytes(public)
-        else:
-            self._public = hpke.MLKEM768X25519PublicKey(
-                mlkem.MLKEM768PublicKey.from_public_bytes(public[:_MLKEM_PUBLIC_BYTES]),
-                x25519.X25519PublicKey.from_public_bytes(public[_MLKEM_PUBLIC_BYTES:]),
-            )
+        classic = x25519.X25519PublicKey.from_public_bytes(public if algorithm == "x25519" else public[_MLKEM_PUBLIC_BYTES:])
+        x25519.X25519PrivateKey.generate().exchange(classic)  # refuses a point of small order: what is sealed to it, all can open
+        self._public = classic
+        if algorithm != "x25519":
+            lattice = mlkem.MLKEM768PublicKey.from_public_bytes(public[:_MLKEM_PUBLIC_BYTES])
+            self._public = hpke.MLKEM768X25519PublicKey(lattice, classic)
 
     def wrap(self, content_key: bytes, info: bytes) -> bytes:
         """Return the content key sealed to this key's owner; it opens only under the same ``info``."""
