@@ -102,7 +102,9 @@ def rewrite(config: Path, use: Use, paths: Sequence[Path]) -> bool:
     after = before[: section.start()] + body + before[section.end() :]
     if not _reads_as(before, after, use, [_shown(config, path) for path in paths]):
         return False
+    mode = config.stat().st_mode & 0o777
     replace(config, after.encode())
+    config.chmod(mode)
     return True
 
 
