@@ -193,12 +193,12 @@ class ApiTlsSettings(_Section):
 class RateSettings(_Section):
     """How much one client of the API may ask for; a second each. More is answered 429 with ``Retry-After``."""
 
-    submit: float = Field(1000, gt=0, description="requests a second under the role of this name")
-    receive: float = Field(1000, gt=0, description="requests a second under the role of this name")
+    submit: float = Field(5000, gt=0, description="requests a second under the role of this name")
+    receive: float = Field(5000, gt=0, description="requests a second under the role of this name")
     operate: float = Field(200, gt=0, description="requests a second under the role of this name")
     audit: float = Field(200, gt=0, description="requests a second under the role of this name")
     admin: float = Field(20, gt=0, description="requests a second under the role of this name")
-    messages: float = Field(20_000, gt=0, description="messages a second that a client submits or takes, together")
+    messages: float = Field(50_000, gt=0, description="messages a second that a client submits or takes, together")
     burst_seconds: float = Field(10, gt=0, description="how many seconds' worth may come at once after a pause")
     failures_per_minute: float = Field(600, gt=0, description="requests without a right token from one address")
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 import aio_pika
 import httpx2
@@ -23,6 +24,7 @@ from relay import copies, deadlines, recovery, retention, topology
 from relay.api import Api
 from relay.audit import AuditStep
 from relay.centre import Centre
+from relay.clients import Register
 from relay.clock import now_ms
 from relay.desk import Order
 from relay.errors import Conflict, NotFound, Refused
@@ -35,7 +37,7 @@ from relay.rabbit import Management, PrivateBroker
 from relay.received import Act
 from relay.release import Done, Releases
 from relay.settings import load
-from relay.store import Connection, clocks, incoming, parked, record, retained, samples, threads
+from relay.store import Connection, clocks, parked, record, retained, samples, threads
 from relay.store.tables import IDEMPOTENCY, INBOX_MESSAGE
 from tests.crash import Crashing, armed
 from tests.live import EXAMPLES, eventually, message, private_network
@@ -558,6 +560,23 @@ async def releasing(world: World) -> Callable[[], Awaitable[Any]]:
     return note
 
 
+async def admitting(world: World) -> Callable[[], Awaitable[Any]]:
+    """Add a client of A's API by hand, which the running node notices and records, once."""
+    register, name = Register(world.live[A].centre.settings.api.clients), f"client-{uuid4().hex[:8]}"
+
+    async def recorded() -> bool:
+        found = await leaves(world.live, A, "client-changed")
+        return [leaf["code"] for leaf in found if leaf["why"].startswith(name)] == ["added"]
+
+    async def admit() -> None:
+        with contextlib.suppress(Conflict):
+            register.add(name, ("audit",))
+        await eventually(recorded)
+
+    world.later.append(admit)
+    return admit
+
+
 def asking(method: str, path: str) -> Scene:
     """Return the scene in which an operator, or a system, asks A's API for something that is recorded."""
 
@@ -669,6 +688,7 @@ GROUPS: dict[str, list[Case]] = {
         *cases(A, releasing, *around("release-commit")),
         *cases(A, asking("GET", "/v1/messages?kind=seizure&reason=case"), *around("search-commit")),
         *cases(A, asking("POST", "/v1/messages"), *around("refusal-commit")),
+        *cases(A, admitting, *around("access-commit")),
     ],
 }
 CASES = [case for some in GROUPS.values() for case in some]
