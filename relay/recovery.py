@@ -29,7 +29,7 @@ from relay.points import Point
 from relay.receipts import Echo, EpochClosed
 from relay.seal import Opened
 from relay.settings import Settings
-from relay.store import Connection, Store, epochs, peers, record
+from relay.store import Connection, Store, checkpoints, epochs, peers, record
 from relay.store.epochs import Behind, Turn
 from relay.store.peers import Alarm
 
@@ -61,10 +61,11 @@ async def prepare(settings: Settings, *, anyway: bool) -> Prepared:
     """
     store = await Store.open(settings.store.file, settings.centre, settings.network, now_ms())
     try:
-        behind = await store.read(epochs.behind)
-        if behind is None and not anyway:
+        behind, damage = await store.read(epochs.behind), await store.read(checkpoints.damage)
+        if behind is None and (damage is None or damage.epoch != store.epoch) and not anyway:
             sentence = (
-                "No peer has shown that this store is an older copy; nothing was changed. Give --yes to do it all the same."
+                "No peer has shown that this store is an older copy, and its record is not known to be damaged; nothing was "
+                "changed. Give --yes to do it all the same."
             )
             raise Refused("needs-yes", sentence)
         points.reach(Point.RECOVER_COMMIT_BEFORE)
@@ -81,7 +82,10 @@ async def open_epoch(store: Store, now: int) -> Audit:
     audit = Audit(following or store.epoch)
 
     def begin(connection: Connection) -> None:
-        after = epochs.turn(connection, following, now) if following is not None else None
+        after = None
+        if following is not None:
+            held = checkpoints.last_words(connection, store.epoch)
+            after = "; ".join(filter(None, (epochs.turn(connection, following, now), held)))
         if following is not None or not record.size(connection, store.epoch):
             audit.append(connection, [audit.leaf(AuditStep.EPOCH_OPENED, now, why=after)])
 

@@ -130,6 +130,23 @@ def thin(connection: Connection, epoch: int, now: int) -> int:
     return connection.execute(delete(CHECKPOINT).where(*gone)).rowcount
 
 
+def last_words(connection: Connection, epoch: int) -> str:
+    """Return what is to be said of an epoch that ends: the last checkpoint that peers hold, and why its log can't be trusted."""
+    found, words = damage(connection), list[str]()
+    of, by = CHECKPOINT.c, COUNTERSIGNATURE.c
+    signed = select(by.size).where(by.epoch == epoch, by.size == of.size).exists()
+    rows = connection.execute(select(CHECKPOINT).where(of.epoch == epoch, signed).order_by(of.size.desc()).limit(1)).all()
+    held = [(Checkpoint.model_validate_json(one.note.statement), list(one.countersignatures)) for one in _kept(connection, rows)]
+    if found is not None and found.epoch == epoch and found.shown is not None:
+        held.append((Checkpoint.model_validate_json(found.shown.statement), ["a peer"]))
+    if held:
+        said, witnesses = max(held, key=lambda one: one[0].size)
+        words.append(f"checkpoint of {said.size} entries, root {said.root}, held by {', '.join(witnesses)}")
+    if found is not None and found.epoch == epoch:
+        words.append(f"audit-damaged: {found.detail}")
+    return "; ".join(words)
+
+
 def damage(connection: Connection) -> Damage | None:
     """Return why the log of an epoch can't be trusted any more, or None."""
     value = connection.execute(select(META.c.value).where(META.c.name == _DAMAGE)).scalar()
