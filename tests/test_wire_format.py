@@ -12,12 +12,13 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import aio_pika
 import pytest
+from pydantic import BaseModel
 
-from relay import codes, receipts, seal, topology
+from relay import codes, receipts, seal, topology, witnessed
 from relay import envelope as wire
 from relay.directory import Directory, read_directory, read_root
 from relay.errors import CannotOpen, EnvelopeError, NotAuthentic, NotForUs, Rejected
@@ -25,7 +26,7 @@ from relay.keys import SealingKey, SigningKey, key_id
 from relay.network import Network
 from relay.rabbit import PrivateBroker
 from relay.seal import Addressee, Draft, Sealer
-from tests import make_vectors
+from tests import make_control_vectors, make_vectors
 from tests.independent import hpke, opener, sealer
 from tests.independent.hpke import Private
 
@@ -41,7 +42,7 @@ def load(name: str) -> Any:
 
 
 KEYS: dict[str, Any] = load("keys.json")
-TO_OPEN: list[dict[str, Any]] = load("open.json")
+TO_OPEN: list[dict[str, Any]] = [*load("open.json"), *load("control.json")]
 TO_REFUSE: list[dict[str, Any]] = load("refused.json")
 NETWORK: str = KEYS["network"]
 FILES = tuple((VECTORS / name).read_bytes() for name in ("root.json", "directory.json", "directory.signatures.json"))
@@ -71,6 +72,19 @@ def directory() -> Directory:
     """Read the vectors' directory as the relay does."""
     root, raw, signatures = FILES
     return read_directory(raw, signatures, read_root(root, NETWORK), NETWORK, make_vectors.NOW)
+
+
+BODIES = len(list(make_control_vectors.bodies()))
+MODELS: dict[str, type[BaseModel]] = {
+    "receipt": receipts.Receipt,
+    "mark": receipts.Mark,
+    "nack": receipts.Nack,
+    "void": receipts.Void,
+    "heartbeat": receipts.Heartbeat,
+    "epoch": receipts.EpochClosed,
+    "comparison": receipts.Comparison,
+    "checkpoint": witnessed.Exchange,
+}
 
 
 def expected(vector: Mapping[str, Any]) -> list[bytes | str]:
@@ -173,15 +187,17 @@ def test_the_vectors_cover_what_the_generator_makes() -> None:
     assert [(vector["name"], vector["code"], vector["me"]) for vector in TO_REFUSE] == [
         made[:3] for made in make_vectors.to_refuse()
     ]
-    assert [named(vector) for vector in TO_OPEN] == [named(vector) for vector in make_vectors.to_open()]
-    assert {vector["core"]["type"] for vector in TO_OPEN} == {"batch", "receipt", "mark", "nack"}
+    made = [*make_vectors.to_open(), *make_control_vectors.to_open()]
+    assert [named(vector) for vector in TO_OPEN] == [named(vector) for vector in made]
+    assert [vector["contents"] for vector in made[-BODIES:]] == [vector["contents"] for vector in TO_OPEN[-BODIES:]]
+    assert {vector["core"]["type"] for vector in TO_OPEN} == set(get_args(wire.EnvelopeType))
     assert {recipient["suite"] for vector in TO_OPEN for recipient in vector["core"]["to"]} == set(wire.WRAP_BYTES)
 
 
 def test_control_bodies_of_the_vectors_are_read() -> None:
     """The bodies pinned by the vectors are those that the relay reads and writes."""
     for vector in TO_OPEN:
-        model = {"receipt": receipts.Receipt, "mark": receipts.Mark, "nack": receipts.Nack}.get(vector["core"]["type"])
+        model = MODELS.get(vector["core"]["type"])
         if model is not None:
             (content,) = expected(vector)
             assert isinstance(content, bytes)
