@@ -78,8 +78,6 @@ def propose(
     now = datetime.now(UTC).replace(microsecond=0)
     before = current(folder, network).directory
     made = document(edited) if edited else proposals.document_of(before)
-    for file in add_key or ():
-        proposals.add_keys(made, *_announced(file))
     if members:
         proposals.put_members(made, _listed(document(members), "members", members))
     for centre in suspend or ():
@@ -88,6 +86,8 @@ def propose(
         proposals.revoke(made, key, moment(from_) if from_ else now)
     for key in remove_key or ():
         proposals.remove_key(made, key)
+    for file in add_key or ():
+        proposals.add_keys(made, *_announced(file))
     if renew:
         proposals.renew(made, now, days)
     raw = proposals.next_version(before, made, why, now)

@@ -120,8 +120,12 @@ def candidate(trusted: Trusted, proposal: Signed | None, root: Signed | None) ->
     roots = held.roots if root is None else (*held.roots, root)
     if proposal is None:
         return Bundle(roots, held.versions)
-    follows = parse_directory(proposal.raw).previous == trusted.directory.digest
-    return Bundle(roots, (*held.versions, proposal) if follows and root is None else (proposal,))
+    before: tuple[Signed, ...] = ()
+    if root is None and parse_directory(proposal.raw).previous == trusted.directory.digest:
+        before = held.versions
+    elif root is None and proposal.raw == held.versions[-1].raw:
+        before = held.versions[:-1]
+    return Bundle(roots, (*before, proposal))
 
 
 def root_digest(trusted: Trusted) -> str:
