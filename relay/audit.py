@@ -9,14 +9,15 @@ final: later releases may add keys at the end and may add steps, and never write
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from enum import StrEnum
 
+from relay.envelope import COMMITMENTS_PREFIX
+from relay.envelope import digest_of_commitments as digest
 from relay.store import Connection, record
 
-COMMITMENTS_PREFIX = b"intercentre-relay/1 commitments\0"
+__all__ = ["COMMITMENTS_PREFIX", "Audit", "AuditStep", "digest"]
 
 
 class AuditStep(StrEnum):
@@ -67,11 +68,6 @@ class AuditStep(StrEnum):
     APPROVAL_ASKED = "approval-asked"
     APPROVAL_GIVEN = "approval-given"
     APPROVAL_REFUSED = "approval-refused"
-
-
-def digest(commitments: Iterable[str]) -> str:
-    """Return the one digest that stands for a list of commitments."""
-    return hashlib.sha256(COMMITMENTS_PREFIX + bytes.fromhex("".join(commitments))).hexdigest()
 
 
 class Audit:

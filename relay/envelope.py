@@ -34,6 +34,7 @@ from relay.errors import NotAuthentic, NotForUs
 from relay.keys import SealingAlgorithm
 
 MAGIC = b"ICR1"
+COMMITMENTS_PREFIX = b"intercentre-relay/1 commitments\0"
 MAX_MESSAGES = 64
 MAX_ENVELOPE_BYTES = 16 * 1024 * 1024
 MAX_CORE_BYTES = 256 * 1024
@@ -236,6 +237,11 @@ def commitments(header: bytes) -> list[str]:
     """Return the commitments, in order, that a header names which this node itself has parsed or sealed before."""
     core: dict[str, Any] = jiter.from_json(header[8 : 8 + int.from_bytes(header[4:8], "big")])
     return [item["commitment"] for item in core["messages"]]
+
+
+def digest_of_commitments(commitments: Iterable[str]) -> str:
+    """Return the one digest that stands for a list of commitments in an audit leaf: SHA-256 in hex."""
+    return hashlib.sha256(COMMITMENTS_PREFIX + bytes.fromhex("".join(commitments))).hexdigest()
 
 
 def outline(header: bytes) -> Outline:

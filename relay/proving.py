@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from relay import directory, points, proofs, seal
 from relay import envelope as wire
-from relay import points, proofs, seal
 from relay.audit import AuditStep, digest
 from relay.centre import Centre
 from relay.envelope import Envelope
@@ -117,13 +117,18 @@ class Proving:
             network=core.network,
             centre=self._centre.id,
             message=message,
-            directories=found.directories,
+            directories=found.directories or (self._filed(),),
             envelope=found.side.resting.header,
             receipts=tuple(self._receipt(one) for one in found.receipts),
             logs=found.logs,
             revealed=self._revealed(message, found.side) if reveal else None,
         )
         return proofs.write(proof)
+
+    def _filed(self) -> bytes:
+        """Return the packed directory of the settings' files: of a store that kept none yet."""
+        files = self._centre.settings.directory
+        return directory.read_bundle(directory.Paths(files.root, files.file, files.signatures)).pack()
 
     def _receipt(self, one: KeptReceipt) -> Receipt:
         salt, body = seal.opening(_parsed(one.resting), self._centre.storage_key.unwrap(one.resting.content_key), 0)

@@ -27,7 +27,6 @@ from pydantic import ValidationError
 
 from relay import envelope as wire
 from relay import merkle, receipts, seal, witnessed
-from relay.audit import digest
 from relay.clock import from_ms
 from relay.directory import Directory, Key
 from relay.envelope import Envelope, Item
@@ -251,7 +250,10 @@ def _entry(given: LeafProof, checkpoint: Checkpoint, item: Item) -> Logged:
         bound = (said["commitments"], said["count"])
     except (ValueError, KeyError, TypeError):
         raise Refused("proof-leaf", f"Entry {given.position} is no leaf that speaks of messages.") from None
-    if bound != (digest(given.commitments), len(given.commitments)) or item.commitment not in given.commitments:
+    if (
+        bound != (wire.digest_of_commitments(given.commitments), len(given.commitments))
+        or item.commitment not in given.commitments
+    ):
         raise Refused("proof-leaf", f"Entry {given.position} does not bind the commitments beside it, or not the message's.")
     if logged.epoch != checkpoint.epoch:
         raise Refused("proof-leaf", f"Entry {given.position} is one of another epoch than the checkpoint.")
