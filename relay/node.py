@@ -252,12 +252,9 @@ async def open_node(settings: Settings) -> Node:
 def read_register(settings: Settings) -> directory.Directory:
     """Read and verify the directory that the settings name."""
     files = settings.directory
-    try:
-        root, raw, signatures = (path.read_bytes() for path in (files.root, files.file, files.signatures))
-    except OSError as error:
-        raise Misconfigured("bad-directory", f"The directory can't be read: {error}.") from error
-    authorities = directory.read_root(root, settings.network)
-    return directory.read_directory(raw, signatures, authorities, settings.network, from_ms(now_ms()))
+    paths = directory.Paths(files.root, files.file, files.signatures)
+    bundle = directory.read_bundle(paths)
+    return directory.begin(settings.network, paths.first_root(), bundle, from_ms(now_ms())).directory
 
 
 def open_keyring(settings: Settings) -> Keyring:
