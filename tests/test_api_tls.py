@@ -131,8 +131,9 @@ async def test_a_command_speaks_https_with_what_the_settings_say(site: Site) -> 
     site.encrypt()
     async with serving(site):
         assert await asyncio.to_thread(run, ["peer", "list", "--config", str(site.config)]) == 0
-        with pytest.raises(httpx2.HTTPError):
-            httpx2.get(f"http://{site.network.listen(W)}/v1/health", trust_env=False)
+        async with httpx2.AsyncClient(trust_env=False) as clear:
+            with pytest.raises(httpx2.RemoteProtocolError):
+                await clear.get(f"http://{site.network.listen(W)}/v1/health")
         assert "certificate" in await refused(site.client(ca="clients"))
 
 
