@@ -83,12 +83,12 @@ def rotate(
     start = _start(from_, register, now, urgent=urgent)
     made = keyfiles.make(settings, use, now)
     announced = out or path.parent / f"{made.path.stem}.json"
-    public = _public(made, start, start + timedelta(days=days))
-    write_new(announced, json.dumps({"member": settings.centre, "keys": [public]}, indent=2).encode() + b"\n")
+    shown = public(made, start, start + timedelta(days=days))
+    write_new(announced, json.dumps({"member": settings.centre, "keys": [shown]}, indent=2).encode() + b"\n")
     paths = [made.path, *getattr(settings.keys, use)]
     done = keyfiles.rewrite(path, use, paths)
     if as_json:
-        give_json({"key": public, "file": str(made.path), "announcement": str(announced), "settings_changed": done})
+        give_json({"key": shown, "file": str(made.path), "announcement": str(announced), "settings_changed": done})
     else:
         give(f"{made.key.id}  {use}  counts from {start:%Y-%m-%dT%H:%M:%SZ}  {made.path}")
     if not done:
@@ -219,7 +219,8 @@ def _start(given: str | None, register: Directory, now: datetime, *, urgent: boo
     return start
 
 
-def _public(made: KeyFile, start: datetime, end: datetime) -> dict[str, str]:
+def public(made: KeyFile, start: datetime, end: datetime) -> dict[str, str]:
+    """Return the public half of a key as the directory lists it."""
     return {
         "id": made.key.id,
         "use": made.use,
