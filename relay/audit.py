@@ -68,6 +68,8 @@ class AuditStep(StrEnum):
     APPROVAL_ASKED = "approval-asked"
     APPROVAL_GIVEN = "approval-given"
     APPROVAL_REFUSED = "approval-refused"
+    DIRECTORY_CHANGED = "directory-changed"
+    DIRECTORY_CONTRADICTED = "directory-contradicted"
 
 
 class Audit:

@@ -198,6 +198,10 @@ class Control:
         number = outgoing.next_number(connection, recipient, kind)
         return self._seal(kind, "control", recipient, content, number, self._centre.now()).raw
 
+    def directory(self, recipient: str, bundle: bytes) -> bytes:
+        """Seal a packed bundle of the directory to a peer; return it for :meth:`post`. Raises ``Refused`` as any sealing does."""
+        return self._seal("directory", "control", recipient, bundle, 0, self._centre.now()).raw
+
     async def mark(self, recipient: str, body: Mark) -> int:
         """Send a mark through the lane it speaks of; return its number."""
         number = await self._number(recipient, f"mark/{body.lane}")

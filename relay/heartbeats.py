@@ -2,11 +2,14 @@
 
 Every half minute a node says to each peer: the time, its epoch, its version of the directory, and its *echo*: what it holds of
 that peer. A peer that three heartbeats are missed of is *silent*; it is sent fewer until it is heard again, so that it finds few
-when it returns. An echo may say two things. Ahead of what this store knows to have sent: this store is an older copy
-(:mod:`relay.recovery`), if the peer also *shows* an envelope that this centre signed; a claim alone would let any member stop
-this node, so it raises an alarm about the peer and changes nothing. Behind what the peer signed receipts for: the peer's store
-is, and it is sent again whatever is still kept of what it lost. What is missing *below* an echo is asked for here, whether or
-not its origin still speaks of it.
+when it returns. Who hears of a newer directory than its own answers at once, and who hears of an older one passes its own on
+(:mod:`relay.registers`), so a version that came to one node is everywhere within seconds.
+
+An echo may say two things. Ahead of what this store knows to have sent: this store is an older copy (:mod:`relay.recovery`), if
+the peer also *shows* an envelope that this centre signed; a claim alone would let any member stop this node, so it raises an
+alarm about the peer and changes nothing. Behind what the peer signed receipts for: the peer's store is, and it is sent again
+whatever is still kept of what it lost. What is missing *below* an echo is asked for here, whether or not its origin still speaks
+of it.
 
 At the start a node asks every peer for a heartbeat and publishes nothing before one came, or ``repair.echo_seconds`` passed.
 """
@@ -42,6 +45,8 @@ MISSED = 3
 LONGEST_SECONDS = 900.0
 ANSWER_SECONDS = 1.0
 MARGIN_MS = 1_000
+ASK_SECONDS = 2.0
+ASKED_AT_RANDOM = 3
 WENT_BACK = "peer-went-back"
 UNPROVEN = "peer-echo-unproven"
 ASKED = 3
@@ -61,6 +66,13 @@ class Sender(Protocol):
 
     def returned(self, peer: str) -> None:
         """Take note that a peer was silent and is heard again."""
+
+
+class Gossip(Protocol):
+    """Who passes the directory on."""
+
+    def offer(self, peer: str, *, unheard: bool = False) -> None:
+        """Send a peer the directory in force, unless that was done lately; to one that is ``unheard``, once."""
 
 
 class Watch(Protocol):
@@ -83,6 +95,7 @@ class _Seen:
     due: float = 0.0
     pause: float = 0.0
     answered: float = float("-inf")
+    sent: int = 0
     heard: float | None = None
     silent: bool = False
     behind: bool = False
@@ -109,12 +122,13 @@ class _Hole:
 class Heartbeats:
     """Says that this node lives, and hears whether the others do."""
 
-    def __init__(self, centre: Centre, broker: Broker, control: Control, sender: Sender, watch: Watch) -> None:
+    def __init__(self, centre: Centre, broker: Broker, control: Control, sender: Sender, watch: Watch, gossip: Gossip) -> None:
         self._centre = centre
         self._broker = broker
         self._control = control
         self._sender = sender
         self._watch = watch
+        self._gossip = gossip
         self._every = centre.settings.repair.heartbeat_seconds
         self._loop = asyncio.get_running_loop()
         self._peers: dict[str, _Seen] = {}
@@ -122,12 +136,27 @@ class Heartbeats:
         self._asking = True
         self._heard = asyncio.Event()
         self._since: int | None = None
+        self._version = centre.directory.version
+        self._asked = float("-inf")
 
     async def run(self) -> None:
         """Send heartbeats and notice silence, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._open_gate(), name="heartbeats echo")
             group.create_task(self._beat(), name="heartbeats beat")
+
+    def ask(self, peer: str) -> None:
+        """Let a peer that may have a newer directory know, soon and not too often, which one is in force here.
+
+        Of a stranger it is not known whether it can be asked: some other peers are.
+        """
+        if self._loop.time() - self._asked < ASK_SECONDS:
+            return
+        self._asked = self._loop.time()
+        others = self._others()
+        asked = [peer] if peer in others else random.sample(others, min(ASKED_AT_RANDOM, len(others)))
+        for one in asked:
+            self._seen(one).due = self._loop.time()
 
     def state(self, peer: str) -> Literal["heard", "silent", "never"]:
         """Return whether a peer was heard since this node started, and whether it still is."""
@@ -202,6 +231,7 @@ class Heartbeats:
         metrics.peer_heard.labels(sender).set(now / 1000)
         metrics.peer_offset.labels(sender).set((body.time - now) / 1000)
         metrics.peer_directory.labels(sender).set(body.directory)
+        self._compare(sender, body)
         if seen.silent:
             self._centre.log.info(Event.PEER_RETURNED, peer=sender)
             seen.silent, seen.due = False, at
@@ -216,6 +246,14 @@ class Heartbeats:
         for act in later:
             act()
         self._heard.set()
+
+    def _compare(self, sender: str, body: Heartbeat) -> None:
+        """Ask for a newer directory, pass on a newer one, and exchange two that contradict each other."""
+        mine = self._centre.directory
+        if body.directory > mine.version:
+            self.ask(sender)
+        elif (body.directory, body.digest) != (mine.version, mine.digest):
+            self._gossip.offer(sender)
 
     async def _open_gate(self) -> None:
         """Let the node publish once a peer's echo came; after a turn to a new epoch every peer's is waited for, for its view."""
@@ -254,6 +292,8 @@ class Heartbeats:
             if not self._broker.connected.is_set():
                 await self._broker.connected.wait()
                 self._begin_anew()
+            if self._version != self._centre.directory.version:
+                self._announce()
             due = [one for one in self._others() if self._seen(one).due <= self._loop.time()]
             try:
                 if due:
@@ -277,6 +317,9 @@ class Heartbeats:
             self._ask_for(peer, holes)
         for peer in due:
             seen = self._seen(peer)
+            seen.sent += 1
+            if seen.heard is None and seen.sent > 1:  # it may not know this centre before it has the directory
+                self._gossip.offer(peer, unheard=True)
             seen.pause = min(seen.pause * 2, LONGEST_SECONDS) if seen.silent else self._every
             seen.due = self._loop.time() + seen.pause * random.uniform(0.9, 1.0)  # noqa: S311 - spreads the load
 
@@ -313,6 +356,13 @@ class Heartbeats:
             self._holes[peer, epoch, lane] = _Hole(missing, beats)
             if beats.bit_count() == 1:
                 self._control.post(peer, Nack(epoch=epoch, lane=lane, missing=missing[:MAX_RANGES]))
+
+    def _announce(self) -> None:
+        """Let every peer know soon that another directory is in force here; one that answers with an older is sent it."""
+        self._version = self._centre.directory.version
+        self._peers = {peer: seen for peer, seen in self._peers.items() if self._centre.directory.member(peer) is not None}
+        for seen in self._peers.values():
+            seen.due = 0.0
 
     def _begin_anew(self) -> None:
         """After an outage of the broker nobody is silent before it had the time to be heard."""

@@ -7,9 +7,9 @@ crash at any point means another delivery of the same bytes, which the store rec
 
 What is not authentic is counted, a bounded sample kept, nothing signed about it; what does not name this centre is dropped and
 counted; what is authentic and refused is quarantined and answered with a signed rejection; what ends the process each time it is
-opened is opened no more (:mod:`relay.poison`); what a sender sends beyond :mod:`relay.limits` is counted. None of it holds up the
-next envelope. While the store can't be written the inbox
-keeps its group and tries again; consumption pauses by itself, as nothing is acknowledged.
+opened is opened no more (:mod:`relay.poison`); what only a newer directory can judge waits for it (:mod:`relay.waiting`); what a
+sender sends beyond :mod:`relay.limits` is counted. None of it holds up the next envelope. While the store can't be written the
+inbox keeps its group and tries again; consumption pauses by itself, as nothing is acknowledged.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ from relay.receipts import Nack, State, Statement, ranges
 from relay.seal import Opened
 from relay.store import Connection, attempts, heard, incoming, samples
 from relay.store.incoming import Arrival, Place, Taken
+from relay.waiting import Waiting
 
 SAMPLE_BYTES = 64 * 1024
 JUDGED_AT_ONCE_BYTES = 4 * 1024  # less work than to hand it to a thread and wait
 PAUSE_SECONDS = 1.0
+WAITING_LOOK_SECONDS = 1.0
 CONTROL_PAUSE_SECONDS = 0.02  # nobody waits for a receipt, and each group costs a transaction
 
 T = TypeVar("T")
@@ -73,9 +75,20 @@ class _Outcome:
 
 
 class Inbox:
-    """Takes envelopes in; ``handlers`` take the control envelopes by type."""
+    """Takes envelopes in; ``handlers`` take the control envelopes by type.
 
-    def __init__(self, centre: Centre, broker: Broker, control: Control, handlers: Mapping[str, Handler], gate: Gate) -> None:
+    ``ask`` is told the origin of an envelope that waits for a newer directory.
+    """
+
+    def __init__(
+        self,
+        centre: Centre,
+        broker: Broker,
+        control: Control,
+        handlers: Mapping[str, Handler],
+        gate: Gate,
+        ask: Callable[[str], None],
+    ) -> None:
         self._centre = centre
         self._broker = broker
         self._control = control
@@ -83,6 +96,7 @@ class Inbox:
         self._gate = gate
         self._judging, self._poison, self._asking = Judging(centre, gate), Poison(), Asking()
         self._one_attempt = asyncio.Lock()  # so that no other attempt is counted for what one of them does to the process
+        self._waiting, self._ask_for_directory = Waiting(centre.settings.directory.waiting), ask
         self._messages, self._answers = Intake(), Intake(CONTROL_PAUSE_SECONDS)
 
     def deliver(self, delivery: Delivery) -> None:
@@ -96,6 +110,7 @@ class Inbox:
         async with asyncio.TaskGroup() as group:
             for intake in (self._messages, self._answers):
                 group.create_task(self._run(intake), name="inbox intake")
+            group.create_task(self._judge_again(), name="inbox waiting")
 
     async def drain(self) -> None:
         """Return once everything that was delivered is committed and acknowledged."""
@@ -108,21 +123,47 @@ class Inbox:
             group = await intake.take()
             await self._centre.sound.wait()  # else it stays with the broker: what it leads to could not be put on record
             async with self._one_attempt if is_alone(group[0]) else contextlib.nullcontext():
-                await self._take_in(await self._judge(group))
+                judged = await self._judge(group)
+                await self._take_in([one for one in judged if not self._waits(one)])
             points.reach(Point.ACK_BEFORE)
             await self._broker.ack(group)
             points.reach(Point.ACK_AFTER)
             intake.rest()
 
+    def _waits(self, one: Judged, until: float | None = None) -> bool:
+        """Let an envelope wait for a newer directory, if there is room; its origin is asked for it."""
+        if one.waits is None or not self._waiting.add(one.delivery, one.by, until):
+            return False
+        self._centre.metrics.waiting.set(len(self._waiting))
+        self._ask_for_directory(one.waits)
+        return True
+
+    async def _judge_again(self) -> None:
+        """Judge what waited by the directory that came, or, when none did in time, by the one in force."""
+        while True:
+            await self._waiting.came()
+            ticket = self._centre.directory_changed.ticket()
+            group = self._waiting.take(self._centre.directory.version, MAX_GROUP)
+            if not group:
+                await self._centre.directory_changed.changed(ticket, WAITING_LOOK_SECONDS)
+                continue
+            judged = await self._open([one.delivery for one in group])
+            pairs = zip(judged, group, strict=True)
+            await self._take_in([one for one, waiter in pairs if not self._waits(one, waiter.until)])
+            self._centre.metrics.waiting.set(len(self._waiting))
+
     async def _judge(self, group: list[Delivery]) -> list[Judged]:
         """Judge a group; of what must not be opened look at the header alone."""
-        shut = [self._poison.is_shut(delivery) for delivery in group]
-        if not shut[0] and is_alone(group[0]):
+        if is_alone(group[0]) and not self._poison.is_shut(group[0]):
             points.reach(Point.ATTEMPT_COMMIT_BEFORE)
-            shut = [not await self._write(partial(self._poison.begin, delivery=group[0], now=self._centre.now()))]
+            may_open = await self._write(partial(self._poison.begin, delivery=group[0], now=self._centre.now()))
             points.reach(Point.ATTEMPT_COMMIT_AFTER)
-            if shut[0]:
+            if not may_open:
                 self._poison.shut(group[0])
+        return await self._open(group)
+
+    async def _open(self, group: list[Delivery]) -> list[Judged]:
+        shut = [self._poison.is_shut(delivery) for delivery in group]
 
         def judge() -> list[Judged]:
             how = (self._judging.look if one else self._judging.judge for one in shut)

@@ -22,6 +22,11 @@ from relay.policy import marks
 from relay.seal import Opened
 
 POISON = "poison"
+UNKNOWN_SIGNER = frozenset({"directory-too-old", "unknown-centre", "unknown-key"})
+FOR_A_NEWER = frozenset({"directory-too-old", "directory-expired"})
+"""What a newer directory may mend."""
+BY_DIRECTORY = frozenset({"sender-not-entitled", "recipient-not-entitled"})
+"""What a directory decides about a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,8 @@ class Verdict:
 class Judged:
     """A delivery after it was opened: a batch with a verdict per message, a control envelope, or the error it is.
 
-    An envelope that is ``shut`` was verified and not opened.
+    An envelope that is ``shut`` was verified and not opened. ``waits`` is the origin that an envelope claims which the directory
+    in force can't judge, and a newer one may; ``by`` is the version in force when it was judged.
     """
 
     delivery: Delivery
@@ -44,6 +50,8 @@ class Judged:
     verdicts: tuple[Verdict, ...] = ()
     error: EnvelopeError | None = None
     shut: bool = False
+    waits: str | None = None
+    by: int = 0
 
 
 class Judging:
@@ -55,39 +63,61 @@ class Judging:
 
     def judge(self, delivery: Delivery) -> Judged:
         """Open one delivery and judge its messages."""
-        centre = self._centre
+        centre, by = self._centre, self._centre.directory.version
+        envelope: Envelope | None = None
         opened: Opened | None = None
         try:
-            envelope = self._verified(delivery)
+            envelope = self._parsed(delivery)
+            known = self._verify(envelope)
             opened = Opened(envelope, b"", ())
-            self._gate.admit(envelope.core, len(delivery.raw), centre.elapsed())
+            self._gate.admit(envelope.core, len(delivery.raw), centre.elapsed(), known=known)
             self._check_suite(envelope.core)
             opened = seal.unseal(envelope, centre.id, centre.sealing_keys)
             contents = opened.contents if envelope.core.type == "batch" else ()
-            return Judged(delivery, opened, tuple(self._verdict(envelope, content, centre.now()) for content in contents))
+            verdicts = tuple(self._verdict(envelope, content, centre.now()) for content in contents)
+            newer = envelope.core.directory > by
+            unsure = newer and any(one.refusal and one.refusal.code in BY_DIRECTORY for one in verdicts)
+            return Judged(delivery, opened, verdicts, waits=envelope.core.origin if unsure else None, by=by)
         except EnvelopeError as error:
-            return Judged(delivery, opened, error=error)
+            return Judged(delivery, opened, error=error, waits=_waits(envelope, error), by=by)
         except Exception as error:  # a fault of ours must not end the node, or it would end it again after each restart
             return Judged(delivery, error=failed(error))
 
     def look(self, delivery: Delivery) -> Judged:
         """Verify one delivery by its header and its signature, and open nothing of it."""
+        by = self._centre.directory.version
+        envelope: Envelope | None = None
         try:
-            return Judged(delivery, Opened(self._verified(delivery), b"", ()), shut=True)
+            envelope = self._parsed(delivery)
+            if self._verify(envelope):
+                return Judged(delivery, Opened(envelope, b"", ()), shut=True)
+            return Judged(delivery, error=NotAuthentic(POISON, "An envelope of an unknown signer is not opened any more."))
         except EnvelopeError as error:
-            return Judged(delivery, error=error)
+            return Judged(delivery, error=error, waits=_waits(envelope, error), by=by)
         except Exception as error:  # as above
             return Judged(delivery, error=failed(error))
 
-    def _verified(self, delivery: Delivery) -> Envelope:
-        centre = self._centre
-        if delivery.routing_key.startswith(f"{centre.id}."):
+    def _parsed(self, delivery: Delivery) -> Envelope:
+        if delivery.routing_key.startswith(f"{self._centre.id}."):
             raise NotForUs("own-echo", "The envelope is this centre's own.")
         envelope = wire.parse(delivery.raw)
         if delivery.lane not in (envelope.core.lane, topology.POISON):
             raise NotAuthentic("wrong-queue", f"An envelope of lane {envelope.core.lane} came from the queue of {delivery.lane}.")
-        seal.verify(envelope, centre.id, centre.settings.network, centre.directory, from_ms(centre.now()))
         return envelope
+
+    def _verify(self, envelope: Envelope) -> bool:
+        """Verify an envelope; return False for one of an unknown signer that may be let in all the same."""
+        centre, known = self._centre, True
+        try:
+            seal.verify(envelope, centre.id, centre.settings.network, centre.directory, from_ms(centre.now()))
+        except NotAuthentic as error:
+            if envelope.core.type != "directory" or error.code not in UNKNOWN_SIGNER:
+                raise
+            known = False  # a directory is judged by its authorities' signatures alone: it may be what makes its sender known
+        if envelope.core.type == "batch" and centre.expired:
+            sentence = f"The directory in force here expired {centre.directory.expires_at}: nothing says who may send this now."
+            raise CannotOpen("directory-expired", sentence)
+        return known
 
     def _check_suite(self, core: Core) -> None:
         """Refuse to open messages under a suite that is not allowed; what a receipt says is no secret of that kind."""
@@ -119,6 +149,11 @@ class Judging:
         if recall is not None and not wire.is_of(recall.target, core.origin):
             return Rejected("not-the-origin", f"{core.origin} takes back a message that is not its own.")
         return self._centre.judge.verdict(core.origin, marks(message))
+
+
+def _waits(envelope: Envelope | None, error: EnvelopeError) -> str | None:
+    """Return the claimed origin of an envelope that waits for a newer directory, or None."""
+    return envelope.core.origin if envelope is not None and error.code in FOR_A_NEWER else None
 
 
 def failed(error: Exception) -> NotAuthentic:

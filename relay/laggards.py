@@ -3,8 +3,7 @@
 A lane of a peer is here while its window is full, while the broker refuses what is sent to it, or while something that was left
 out is still to be sent. What is behind goes out in order, the oldest first, urgent lanes first, as far as there is room; when
 nothing is left the lane takes part in the fan-out again. A refusal waits as :mod:`relay.retry` decides; one that another try
-does not change makes what is behind *dead*: nobody tries again by itself before the next start of the node, when the directory
-may be another.
+does not change makes what is behind *dead*: nobody tries again by itself before the directory changes or the node starts anew.
 """
 
 from __future__ import annotations
@@ -71,6 +70,7 @@ class Laggards:
         self._stirred = asyncio.Event()
         self._look_again = False
         self._recounted = 0.0
+        self._version = 0
 
     def of(self, lane: str) -> Collection[str]:
         """Return the peers that are behind in a lane."""
@@ -122,7 +122,29 @@ class Laggards:
 
     async def begin(self) -> None:
         """Learn from the store what is under way and behind; try once more what was dead, unless its recipient left."""
-        centre = self._centre
+        await self._revive()
+        self._windows.rebuild(await self._centre.store.read(behind.under_way))
+        for lane in [*await self._centre.store.read(behind.lanes), *self._windows.filled()]:
+            self._lag(lane)
+
+    async def follow(self) -> None:
+        """Try once more what was dead whenever the directory is another, until cancelled."""
+        changed = self._centre.directory_changed
+        while True:
+            ticket = changed.ticket()
+            if self._version == self._centre.directory.version:
+                await changed.changed(ticket)
+                continue
+            try:
+                await self._revive()
+                self.look_again()
+            except StoreTrouble as trouble:
+                self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _revive(self) -> None:
+        """Let what was dead be behind again, and bury what is for those who left."""
+        centre, version = self._centre, self._centre.directory.version
 
         def begin(connection: Connection) -> dict[str, int]:
             behind.revive(connection)
@@ -135,9 +157,7 @@ class Laggards:
         for peer, count in buried.items():
             if count:
                 centre.log.warning(Event.OUTBOX_DEAD, peer=peer, code="recipient-left", envelopes=count)
-        self._windows.rebuild(await centre.store.read(behind.under_way))
-        for lane in [*await centre.store.read(behind.lanes), *self._windows.filled()]:
-            self._lag(lane)
+        self._version = version
 
     async def run(self) -> None:
         """Let whoever is behind catch up, until cancelled."""
@@ -146,6 +166,7 @@ class Laggards:
             self._stirred.clear()
             if self._lags or self._look_again:
                 await self._centre.may_publish.wait()
+                await self._centre.is_member.wait()
                 await self._broker.connected.wait()
                 await self._round(busy)
             with contextlib.suppress(TimeoutError):

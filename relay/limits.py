@@ -18,6 +18,9 @@ from relay.errors import OverLimit
 from relay.keeping import DAY_MS
 from relay.retry import Allowance
 
+STRANGERS = ""
+"""Whose allowance they share who are not known to be members: no centre has this id."""
+
 TOO_OFTEN = "too-often"
 TOO_MANY_EPOCHS = "too-many-epochs"
 TOO_MANY_GAPS = "too-many-gaps"
@@ -76,12 +79,16 @@ class Gate:
         self._quarantined: dict[str, tuple[int, int]] = {}
         self._epochs: set[tuple[str, int]] = set()
 
-    def admit(self, core: Core, size: int, now: int) -> None:
-        """Let a verified control envelope in, or raise ``OverLimit``; a batch is let in always."""
+    def admit(self, core: Core, size: int, now: int, *, known: bool = True) -> None:
+        """Let a verified control envelope in, or raise ``OverLimit``; a batch is let in always.
+
+        All whose signer is not ``known`` share one allowance, so a stranger takes nothing of the member that he claims to be.
+        """
         if core.type == "batch":
             return
-        within = self.may(core.origin, core.type, ENVELOPES.get(core.type, OTHER), now)
-        if not within or not self.may(core.origin, "bytes", CONTROL_BYTES, now, size):
+        sender = core.origin if known else STRANGERS
+        within = self.may(sender, core.type, ENVELOPES.get(core.type, OTHER), now)
+        if not within or not self.may(sender, "bytes", CONTROL_BYTES, now, size):
             raise OverLimit(TOO_OFTEN, f"{core.origin} sends envelopes of type {core.type} faster than this node takes them.")
 
     def may(self, peer: str, what: str, rate: Rate, now: int, count: float = 1) -> bool:

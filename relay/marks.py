@@ -112,6 +112,7 @@ class Marks:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             await self._centre.may_publish.wait()
+            await self._centre.is_member.wait()
             if not self._broker.connected.is_set():
                 await self._broker.connected.wait()
                 self.returned()

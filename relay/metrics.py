@@ -71,6 +71,17 @@ class Metrics:
         self.witnessed = self._gauge("relay_witnessed_entries", "Entries of a peer's log that we countersigned.", "peer")
         self.connected = self._gauge("relay_broker_connected", "1 while the broker is reachable.")
         self.retention_run = self._gauge("relay_retention_run_seconds", "Unix time at which a run of retention last ended.")
+        self.waiting = self._gauge("relay_waiting_envelopes", "Envelopes that wait for a newer directory.")
+        self.directory_version = self._gauge("relay_directory_version", "Version of the directory in force here.")
+        self.directory_warning = self._gauge(
+            "relay_directory_warning_seconds", "Seconds until the directory in force should be renewed; below 0: overdue."
+        )
+        self.directory_expiry = self._gauge(
+            "relay_directory_expiry_seconds", "Seconds until the directory in force expires; below 0: it has."
+        )
+        self.directories = self._counter(
+            "relay_directories", "Versions of the directory that came, by source and outcome.", "source", "outcome"
+        )
         self.disk_free = self._gauge("relay_store_disk_free_bytes", "Free disk where the store lies.")
 
     def text(self) -> bytes:

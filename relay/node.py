@@ -36,6 +36,7 @@ from relay.control import Control
 from relay.custody import Custody
 from relay.deadlines import Deadlines
 from relay.desk import Desk
+from relay.directory import Trusted
 from relay.errors import Busy, Misconfigured, NotReady, RelayError, StoreTrouble
 from relay.handover import Handover
 from relay.heartbeats import Heartbeats
@@ -51,12 +52,14 @@ from relay.policy import Judge
 from relay.pump import Pump
 from relay.received import ReceivedMessages
 from relay.recovery import Recovery, open_epoch
+from relay.registers import Register, open_register
 from relay.requests import Requests
 from relay.retention import Retention
 from relay.seal import Sealer
 from relay.settings import Settings, read_secret
 from relay.settling import Settling
 from relay.soundness import Soundness
+from relay.sources import paths
 from relay.store import Store
 from relay.versions import Versions
 from relay.voids import Voids
@@ -92,7 +95,7 @@ class Health:
 class Node:
     """The running process of a centre; :func:`open_node` makes one."""
 
-    def __init__(self, centre: Centre) -> None:
+    def __init__(self, centre: Centre, trusted: Trusted) -> None:
         settings = centre.settings
         self.centre = centre
         self.broker = Broker(_broker_plan(settings), centre.log)
@@ -107,7 +110,8 @@ class Node:
         self.received = ReceivedMessages(centre, self.control)
         self.requests = Requests(centre)
         self.recovery = Recovery(centre, self.control)
-        self.heartbeats = Heartbeats(centre, self.broker, self.control, self.marks, self.recovery)
+        self.register = Register(centre, self.control, trusted)
+        self.heartbeats = Heartbeats(centre, self.broker, self.control, self.marks, self.recovery, self.register)
         self.comparison = Comparison(centre, self.control, self.recovery)
         self.custody = Custody(centre, self.recovery)
         self.soundness = Soundness(centre)
@@ -121,10 +125,11 @@ class Node:
             "void": Voids(centre).take,
             "heartbeat": self.heartbeats.take,
             "epoch": self.recovery.take_epoch,
+            "directory": self.register.take,
             "comparison": self.comparison.take,
             "checkpoint": self.witnesses.take,
         }
-        self.inbox = Inbox(centre, self.broker, self.control, handlers, Gate())
+        self.inbox = Inbox(centre, self.broker, self.control, handlers, Gate(), self.heartbeats.ask)
         self._disk_free = _free(settings.store.file.parent)
         self._stopping = asyncio.Event()
 
@@ -134,6 +139,7 @@ class Node:
         _collect_less()
         await self.recovery.begin()
         await self.soundness.begin()
+        await self.register.begin()
         log.info(Event.NODE_STARTED, epoch=self.centre.store.epoch, directory=self.centre.directory.version)
         loops: dict[str, Awaitable[None]] = {
             "outbox": self.outbox.run(),
@@ -143,6 +149,7 @@ class Node:
             "marks": self.marks.run(),
             "deadlines": self.deadlines.run(),
             "heartbeats": self.heartbeats.run(),
+            "register": self.register.run(),
             "custody": self.custody.run(),
             "retention": self.retention.run(),
             "comparison": self.comparison.run(),
@@ -173,10 +180,9 @@ class Node:
     def full(self) -> Busy | NotReady | StoreTrouble | None:
         """Return why no message can be taken now, or None."""
         settings = self.centre.settings
-        if (trouble := self.recovery.trouble) is not None:
-            return trouble
-        if (unusable := self.soundness.trouble or self.custody.trouble) is not None:
-            return unusable
+        for trouble in (self.recovery.trouble, self.soundness.trouble, self.register.trouble, self.custody.trouble):
+            if trouble is not None:
+                return trouble
         if self._disk_free < settings.store.disk_floor_bytes:
             sentence = f"Only {self._disk_free} bytes of disk are free, below the floor; nothing is taken until there are more."
             return StoreTrouble("disk-full", sentence)
@@ -230,31 +236,39 @@ class Node:
 
 
 async def open_node(settings: Settings) -> Node:
-    """Build a node from its settings: verify the directory, load the keys, open the store.
+    """Build a node from its settings: load the keys, open the store, verify the newest directory of the files and the store.
 
     Raises ``Misconfigured`` with what to mend.
     """
     log = Log(settings.centre)
-    register = read_register(settings)
-    if register.member(settings.centre) is None:
-        raise Misconfigured("not-a-member", f"{settings.centre} is no active member of directory version {register.version}.")
     keys = open_keyring(settings)
-    keys.follow(lambda: register)
-    check_usable(keys, now_ms())
     store = await Store.open(settings.store.file, settings.centre, settings.network, now_ms())
-    audit = await open_epoch(store, now_ms())
-    sealer = Sealer(settings.centre, settings.network, keys)
-    judge = Judge(register, settings.centre)
-    keeper = Keeper(register.policy.retention, keys.storage.index_key())
-    return Node(Centre(settings, sealer, keys, judge, keeper, store, audit, Metrics(), log))
+    try:
+        trusted = await open_register(settings, store, now_ms(), log)
+        register = trusted.directory
+        _check_member(settings.centre, register)
+        keys.follow(lambda: register)
+        check_usable(keys, now_ms())
+        audit = await open_epoch(store, now_ms())
+        sealer = Sealer(settings.centre, settings.network, keys)
+        judge = Judge(register, settings.centre)
+        keeper = Keeper(register.policy.retention, keys.storage.index_key())
+        return Node(Centre(settings, sealer, keys, judge, keeper, store, audit, Metrics(), log), trusted)
+    except BaseException:
+        await store.close()
+        raise
+
+
+def _check_member(centre: str, register: directory.Directory) -> None:
+    if register.member(centre) is None:
+        raise Misconfigured("not-a-member", f"{centre} is no active member of directory version {register.version}.")
 
 
 def read_register(settings: Settings) -> directory.Directory:
     """Read and verify the directory that the settings name."""
-    files = settings.directory
-    paths = directory.Paths(files.root, files.file, files.signatures)
-    bundle = directory.read_bundle(paths)
-    return directory.begin(settings.network, paths.first_root(), bundle, from_ms(now_ms())).directory
+    files = paths(settings.directory)
+    bundle = directory.read_bundle(files)
+    return directory.begin(settings.network, files.first_root(), bundle, from_ms(now_ms())).directory
 
 
 def open_keyring(settings: Settings) -> Keyring:

@@ -10,7 +10,8 @@ full or missing, is left out: the envelope goes to all others, addressed to exac
 lane. What is behind is sent to that peer alone by :mod:`relay.laggards`, the oldest first, when there is room again. So a slow
 peer never delays another, and keeps its order.
 
-What if a key in an envelope was revoked or ran out before it was sent? It is left out in the same way, and sealed anew.
+What if a key in an envelope was revoked or ran out before it was sent? It is left out in the same way, and sealed anew. A
+recipient that is no active member any more is left out, too; what is behind for it is dead, until it is one again.
 
 What does an operator's hold do? An envelope with a held message is left out for everyone and caught up without that message.
 """
@@ -81,6 +82,7 @@ class Pump:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._commit_confirms(), name="pump confirms")
             group.create_task(self._laggards.run(), name="pump laggards")
+            group.create_task(self._laggards.follow(), name="pump directory")
             while True:
                 ticket = self._centre.store.outbox_changed.ticket()
                 await self._look()
@@ -160,7 +162,7 @@ class Pump:
 
     async def _reach_broker(self) -> None:
         """Wait for the broker, and until the node may publish, counting what is stored meanwhile, so that too much is noticed."""
-        for needed in (self._broker.connected, self._centre.may_publish):
+        for needed in (self._broker.connected, self._centre.may_publish, self._centre.is_member):
             while not needed.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(PAUSE_SECONDS):
@@ -209,8 +211,9 @@ class Pump:
         """Return to whom an envelope is not sent as it is: to nobody when it lost or must lose a message."""
         if not due.whole or due.n in self._held:
             return set(about.sealed_to)
-        slow = self._laggards.of(due.lane)
-        return self._centre.outdated(about) | {recipient for recipient in about.sealed_to if recipient in slow}
+        slow, active = self._laggards.of(due.lane), self._centre.directory.active
+        not_now = {recipient for recipient in about.sealed_to if recipient in slow or recipient not in active}
+        return self._centre.outdated(about) | not_now
 
     def _addressed(self, due: Due, recipients: Sequence[str]) -> list[str]:
         return [topology.lane_key(self._centre.id, recipient, due.lane) for recipient in recipients]
