@@ -16,7 +16,8 @@ import pytest
 from aio_pika.exceptions import ChannelClosed, ProbableAuthenticationError
 
 from relay.broker import Broker, BrokerPlan
-from relay.certificates import CertificateAuthority, Issued
+from relay.certificates import CertificateAuthority, Issued, read_certificate
+from relay.cli import run
 from relay.errors import Misconfigured
 from relay.log import Log
 from relay.network import Network, write_network
@@ -195,6 +196,30 @@ async def test_a_renewed_certificate_is_taken_without_a_restart(world: World, ra
         await eventually(lambda: broker.trouble is None)
     finally:
         await live.close()
+
+
+def test_the_network_renews_its_certificates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One command makes new ones by the same authority, for those who are named or for all; the broker's is for its host."""
+    network = write_network(tmp_path / "net", (A, B), "amqps://broker.example/", tls=True)
+    folders = [network.centre(A) / "tls", network.centre(B) / "tls", network.folder / "broker" / "tls"]
+
+    def renewed(*arguments: str) -> list[bool]:
+        before = [(folder / "certificate.pem").read_bytes() for folder in folders]
+        assert run(["network", "renew", str(network.folder), *arguments]) == 0
+        for folder in folders:
+            client_context(folder / "ca.pem", Identity(folder / "certificate.pem", folder / "key.pem"))
+        return [(folder / "certificate.pem").read_bytes() != old for folder, old in zip(folders, before, strict=True)]
+
+    assert renewed("--centre", A) == [True, False, False]
+    assert renewed("--broker") == [False, False, True]
+    assert renewed() == [True, True, True]
+    assert read_certificate(folders[2] / "certificate.pem").names == {"broker.example"}
+    assert read_certificate(folders[1] / "certificate.pem").names == {B}
+    assert run(["network", "renew", str(network.folder), "--centre", "../x"]) == 78
+    assert "not-a-member" in capsys.readouterr().err
+    (network.folder / "ca" / "key.pem").unlink()
+    assert run(["network", "renew", str(network.folder)]) == 78
+    assert "bad-certificate" in capsys.readouterr().err
 
 
 def cut(broker: Broker) -> None:

@@ -10,18 +10,17 @@ import typer
 
 from relay.cli.client import AsJson
 from relay.cli.ends import give, give_json, say
+from relay.errors import Misconfigured
 
 app = typer.Typer(help="A network of centres.", no_args_is_help=True)
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")]
+NetworkFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The network's folder.")]
 Centre = Annotated[list[str] | None, typer.Option("--centre", help="A centre's id; again for each. None: the default six.")]
+Member = Annotated[list[str] | None, typer.Option("--centre", help="A centre's certificate; again for each.")]
 Amqp = Annotated[str | None, typer.Option("--amqp", help="The broker's address; none: a free one on loopback.")]
+Broker = Annotated[bool, typer.Option("--broker", help="The broker's certificate.")]
 Tls = Annotated[bool, typer.Option("--tls", help="Encrypt the way to the broker; an amqps:// address does, too.")]
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `new` a verb of its own."""
 
 
 @app.command("new")
@@ -40,3 +39,25 @@ def new(folder: Folder, centre: Centre = None, amqp: Amqp = None, tls: Tls = Fal
     for id_, listen in centres.items():
         give(f"  {id_:<17}  http://{listen}  {network.node_file(id_)}")
     say(f"Next: relay broker run {folder}, then per centre: relay node run --config FILE")
+
+
+@app.command("renew")
+def renew(folder: NetworkFolder, centre: Member = None, broker: Broker = False, as_json: AsJson = False) -> None:
+    """Make new certificates by the network's own authority: of the centres named, of the broker, or of all; for 397 days."""
+    from datetime import UTC, datetime
+
+    from relay import network as networks
+
+    network = networks.load_network(folder)
+    if strangers := sorted(set(centre or ()) - set(network.directory.active)):
+        raise Misconfigured("not-a-member", f"{', '.join(strangers)}: no active member of this network's directory.")
+    every = not centre and not broker
+    names = tuple(network.directory.active) if every else tuple(centre or ())
+    host = network.broker.host if every or broker else None
+    places = networks.renew(network.folder, names, datetime.now(UTC), host=host)
+    if as_json:
+        give_json([str(place) for place in places])
+        return
+    for place in places:
+        give(str(place))
+    say("Move each to where its owner reads it; no node needs a restart.")

@@ -16,19 +16,34 @@ from relay.tls import is_loopback
 
 
 def write(folder: Path, name: str, host: str, centres: Iterable[str], now: datetime) -> None:
-    """Write every certificate of a network whose broker is reached at ``host``."""
+    """Write an authority and every certificate of a network whose broker is reached at ``host``."""
     authority = CertificateAuthority.generate(f"{name} transport", now)
     _save(folder / "ca", authority.issued)
-    hosts = dict.fromkeys([host, "127.0.0.1", "localhost"] if is_loopback(host) else [host])
-    _save(folder / "broker" / "tls", authority.server(list(hosts), now), authority)
-    for centre in centres:
-        _save(folder / "centres" / centre / "tls", authority.client(centre, now), authority)
+    renew(folder, centres, now, host=host)
+
+
+def renew(folder: Path, centres: Iterable[str], now: datetime, *, host: str | None = None) -> list[Path]:
+    """Put new certificates in place by the network's authority, for centres and the broker's ``host``; return their folders.
+
+    Raises ``Misconfigured`` (``bad-certificate``) when the authority or its key is not here.
+    """
+    authority = CertificateAuthority.load(folder / "ca" / "certificate.pem", folder / "ca" / "key.pem")
+    made = {folder / "centres" / centre / "tls": authority.client(centre, now) for centre in centres}
+    if host is not None:
+        hosts = dict.fromkeys([host, "127.0.0.1", "localhost"] if is_loopback(host) else [host])
+        made[folder / "broker" / "tls"] = authority.server(list(hosts), now)
+    for place, issued in made.items():
+        _save(place, issued, authority)
+    return list(made)
 
 
 def _save(folder: Path, issued: Issued, authority: CertificateAuthority | None = None) -> None:
-    """Write a certificate and its key, and who vouches for the other side."""
-    folder.mkdir(mode=0o700)
+    """Put a certificate and its key in place, each at once and whole, and who vouches for the other side."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if authority is not None:
         (folder / "ca.pem").write_bytes(authority.issued.certificate)
-    (folder / "certificate.pem").write_bytes(issued.certificate)
-    write_private(folder / "key.pem", issued.key)
+    for name, content in (("key.pem", issued.key), ("certificate.pem", issued.certificate)):
+        new = folder / f"{name}.new"
+        new.unlink(missing_ok=True)
+        write_private(new, content)
+        new.replace(folder / name)
