@@ -52,7 +52,7 @@ def age_keys(live: Live) -> None:
 
 
 def change_keys(
-    live: Live, centre: str, change: Callable[[list[dict[str, Any]]], None], *, at: Iterable[str] | None = None
+    live: Live, centre: str, change: Callable[[list[dict[str, Any]]], object], *, at: Iterable[str] | None = None
 ) -> None:
     """Change the keys of a centre in the directory; the nodes that run go by it at once, or those ``at``."""
 
@@ -118,5 +118,6 @@ async def take_exactly(live: Live, centre: str, ids: Iterable[str], seconds: flo
 
 def counted(live: Live, centre: str, name: str) -> float:
     """Return the sum of one of a node's counters over all its labels."""
-    metric = getattr(live[centre].centre.metrics, name)
-    return sum(sample.value for one in metric.collect() for sample in one.samples if sample.name.endswith("_total"))
+    found = getattr(live[centre].centre.metrics, name).collect()
+    values: list[float] = [sample.value for one in found for sample in one.samples if sample.name.endswith("_total")]
+    return sum(values)

@@ -24,12 +24,14 @@ from relay import copies, deadlines, recovery, retention, topology
 from relay.api import Api
 from relay.audit import AuditStep
 from relay.centre import Centre
+from relay.cli.keyfiles import KeyFile
 from relay.clients import Register
 from relay.clock import now_ms
 from relay.desk import Order
 from relay.errors import Conflict, NotFound, Refused
 from relay.handover import No
 from relay.keeping import DAY_MS
+from relay.keys import SigningKey
 from relay.network import Network, load_network
 from relay.outbox import Stored
 from relay.points import Point
@@ -41,6 +43,8 @@ from relay.store import Connection, clocks, parked, record, retained, samples, t
 from relay.store.tables import IDEMPOTENCY, INBOX_MESSAGE
 from tests.crash import Crashing, armed
 from tests.live import EXAMPLES, eventually, message, private_network
+from tests.rotation import add as add_key
+from tests.rotation import alter, change_keys, now
 from tests.test_recall import cancel, ciphertext, reference
 from tests.test_recall import update as renew
 
@@ -508,6 +512,26 @@ async def signing(world: World) -> Callable[[], Awaitable[Any]]:
     return sign
 
 
+async def revoking(world: World) -> Callable[[], Awaitable[Any]]:
+    """Let A go by a directory that revokes a key of B's, which it notices and records, once."""
+    made, hour = SigningKey.generate(), timedelta(hours=1)
+    private = KeyFile("signing", Path("unused"), made)
+    change = add_key(private, now() - 2 * hour)
+    change_keys(world.live, B, lambda keys: (change(keys), alter(made.id, revoked_from=now() - hour)(keys)), at=())
+
+    async def recorded() -> bool:
+        found = await leaves(world.live, A, "key-revoked")
+        return len([leaf for leaf in found if leaf["why"].startswith(made.id)]) == 1
+
+    async def revoke() -> None:
+        if A in world.live.nodes:
+            world.live[A].centre.adopt(world.live.network.directory)
+        await eventually(recorded)
+
+    world.later.append(revoke)
+    return revoke
+
+
 async def preparing(world: World) -> Callable[[], Awaitable[Any]]:
     """Ask for a recovery, with something open; unanswered, the operator asks again."""
     await world.accepted()
@@ -679,6 +703,7 @@ GROUPS: dict[str, list[Case]] = {
         *cases(A, starting, *around("epoch-commit", "numbers-commit", "behind-commit", "heartbeat-commit"), P.HEARTBEAT_POSTED),
     ],
     "a checkpoint is signed": cases(A, signing, *around("checkpoint-commit"), P.CHECKPOINT_POSTED),
+    "a key is revoked": cases(A, revoking, *around("revocation-commit")),
     "a store is recovered": [
         *cases(A, preparing, *around("recover-commit")),
         *cases(A, recovering, *around("epoch-commit", "statement-commit"), P.STATEMENT_POSTED),

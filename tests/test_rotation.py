@@ -197,7 +197,7 @@ async def test_the_end_of_keys_is_said_in_time(live: Live) -> None:
     """In health, as a metric and in the log: once per threshold; a key that nothing needs any more is named, too."""
     await live.start("EXPA")
     custody, old = live["EXPA"].custody, first_key(live, "EXPA", "sealing")
-    assert custody.warnings == ()
+    assert not custody.warnings
     change_keys(live, "EXPA", alter(old, valid_until=now() + timedelta(days=10)))
     custody.look()
     assert custody.warnings == (f"The last sealing key is valid for 9 more days, until {now() + timedelta(days=10):%Y-%m-%d}.",)
