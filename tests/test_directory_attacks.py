@@ -399,6 +399,16 @@ def test_all_signatures_on_a_version_that_one_signed_are_news() -> None:
     assert advance(HELD, bundle(full(V3), full(NARROW), one(after(NARROW, suspend(1)))), NOW).bundle.versions[0].raw == NARROW
 
 
+def test_a_chain_of_one_authority_has_an_end() -> None:
+    """After 64 versions that not all signed no bundle carries another, until all sign again."""
+    chain = [full(V3)]
+    for number in range(65):
+        chain.append(one(after(chain[-1].raw, lambda it, number=number: it.update(reason=str(number)))))
+    assert advance(HELD, Bundle.unpack(bundle(*chain[:65]).pack()), NOW).directory.version == 67
+    assert code_of(bundle(*chain).pack) == "directory-too-large"
+    assert advance(HELD, bundle(*chain[:65], full(chain[65].raw)), NOW).bundle.pack() == bundle(full(chain[65].raw)).pack()
+
+
 def test_nothing_newer_changes_nothing() -> None:
     """What is held already, also from its beginning or with other signatures, is the same object as before."""
     assert advance(HELD, HELD.bundle, NOW) is HELD

@@ -176,6 +176,16 @@ def test_nobody_signs_what_can_t_follow(do: Do, capsys: pytest.CaptureFixture[st
     assert do("show", "net", "--network", in_network("network.toml")) == OK
 
 
+def test_what_is_no_version_is_not_taken_either(do: Do, capsys: pytest.CaptureFixture[str]) -> None:
+    """To verify a file that is none ends as for one that nodes would not take: 65, and the code."""
+    propose(do, "--suspend", "CCC")
+    Path("next.json").write_bytes(Path("next.json").read_bytes()[:-9])
+    capsys.readouterr()
+    assert do("verify", "next.json", "--current", "net", "--json") == REFUSED
+    assert json.loads(capsys.readouterr().out) == {"taken": False, "code": "bad-directory"}
+    assert do("verify", "missing.json", "--current", "net") == NO_INPUT
+
+
 def in_network(file: str) -> str:
     """Return the network's id that a settings file names."""
     return re.findall(r'network = "([0-9a-f]{64})"', Path(file).read_text())[0]

@@ -127,15 +127,16 @@ def verify(
     Ends with 0 when they would, with 65 when not.
     """
     trusted, proposal = current(folder, network), signed(file)
-    given = _candidate(trusted, proposal, new_root)
-    report, refusal = _judged(trusted, proposal, given)
+    try:
+        report, refusal = _judged(trusted, proposal, _candidate(trusted, proposal, new_root))
+    except Misconfigured as error:  # not even a version
+        report, refusal = {"taken": False, "code": error.code}, error
     if as_json:
         give_json(report)
-    else:
+    elif "version" in report:
         _tell_report(report)
     if refusal:
-        if not as_json:
-            tell(refusal)
+        tell(refusal)
         raise Ended(REFUSED)
 
 
@@ -239,7 +240,7 @@ def _judged(trusted: Trusted, proposal: Signed, given: Bundle) -> tuple[dict[str
     by = verified_signers(proposal, newest)
     refusal = None
     try:
-        advance(trusted, given, datetime.now(UTC))
+        advance(trusted, given, datetime.now(UTC)).bundle.pack()
     except Misconfigured as error:
         refusal = error
     report = {
