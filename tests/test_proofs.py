@@ -1,0 +1,322 @@
+"""Proofs: made by a real network, verified in a fresh place with the file and the authorities' keys; nothing changed unseen."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay import cli, proofs
+from relay.api import Api
+from relay.envelope import new_id
+from relay.errors import Misconfigured, NotFound, Refused, RelayError
+from relay.proofs import Authorities
+from relay.proving import Proving
+from relay.rabbit import PrivateBroker
+from relay.settings import load
+from relay.store import checkpoints, record, trees
+from tests.live import Live, eventually, message, private_network
+
+A, B, C = CENTRES = ("PRFA", "PRFB", "PRFC")
+
+
+@pytest.fixture(scope="module")
+async def live(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
+    """Run three centres that sign checkpoints of their records often."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RELAY_REPAIR__MARK_FIRST", "0.2")
+        patch.setenv("RELAY_REPAIR__GAP", "0.3")
+        patch.setenv("RELAY_AUDIT__CHECKPOINT_SECONDS", "0.3")
+        nodes = Live(private_network(tmp_path_factory.mktemp("proofs") / "network", broker, "proofs", CENTRES), broker)
+        await nodes.start(*CENTRES)
+        yield nodes
+        await nodes.close()
+
+
+@pytest.fixture(scope="module")
+async def sent(live: Live) -> str:
+    """Return the id of a message of A, sent among others to B, which delivered it, and to C, which accepted it."""
+    others = [await live.submit(A, message(to=[B, C], case_number=f"PROOF-{one}")) for one in range(3)]
+    stored = await live.submit(A, message(to=[B, C], case_number="PROOF-ME"))
+    await asyncio.gather(*(live.reaches(A, one.id, at, "accepted") for one in (*others, stored) for at in (B, C)))
+    await live.take(B)
+    await live.reaches(A, stored.id, B, "delivered")
+    for centre in CENTRES:
+        await countersigned(live, centre)
+    return str(stored.id)
+
+
+@pytest.fixture(scope="module")
+async def proof(live: Live, sent: str) -> bytes:
+    """Return A's proof of that message."""
+    return await Proving(live[A].centre).prove(sent, "tester")
+
+
+async def countersigned(live: Live, centre: str) -> None:
+    """Wait until all that a centre's record has now is countersigned."""
+    store = live[centre].centre.store
+    size = await store.read(partial(trees.size, epoch=store.epoch))
+
+    async def covered() -> bool:
+        found = await store.read(partial(checkpoints.covering, epoch=store.epoch, position=size - 1))
+        return any(one.countersignatures for one in found)
+
+    await eventually(covered, 40)
+
+
+def authorities(live: Live) -> Authorities:
+    """Return what a verifier knows: the network's root."""
+    return Authorities.of_root((live.network.folder / "root.json").read_bytes(), live.network.id)
+
+
+def keys(live: Live) -> list[str]:
+    """Return one public key of each authority, as options of the command."""
+    root = live.network.root
+    return [f"{authority.id}={authority.keys[0].public}" for authority in root.authorities]
+
+
+def refused(live: Live, raw: bytes) -> str:
+    """Return the code with which a file is refused."""
+    with pytest.raises(Refused) as error:
+        proofs.check(raw, authorities(live))
+    return error.value.code
+
+
+async def test_a_proof_says_who_sent_what_to_whom_and_what_these_signed(live: Live, sent: str, proof: bytes) -> None:
+    """Header, receipts, entries under a countersigned checkpoint: all in one file, and nothing of the content."""
+    verdict = proofs.check(proof, authorities(live))
+    assert (verdict.origin, verdict.message, set(verdict.recipients)) == (A, sent, {B, C})
+    assert {(one.recipient, one.state) for one in verdict.stated} == {(B, "accepted"), (B, "delivered"), (C, "accepted")}
+    assert {one.step for one in verdict.logged} == {"submitted", "sent", "accepted", "delivered"}
+    [log] = verdict.checkpoints
+    assert log.witnesses
+    said = "\n".join(proofs.proved(verdict))
+    assert f"{B} signed `delivered`" in said
+    assert f"{A} sealed message {sent} for" in said
+    assert any(one.startswith("What the message says") for one in proofs.unproved(verdict))
+    assert b"PROOF-" not in proof
+    assert b"PROOF-" not in b"".join(base64.b64decode(one["body"]) for one in json.loads(proof)["receipts"])
+
+
+async def test_it_is_verified_in_a_fresh_place_with_the_authorities_keys_alone(
+    live: Live, proof: bytes, sent: str, tmp_path: Path
+) -> None:
+    """An empty folder, no settings, no store, no environment: the file with the root, and the file with two public keys."""
+    (tmp_path / "proof.json").write_bytes(proof + b"\n")
+    (tmp_path / "root.json").write_bytes((live.network.folder / "root.json").read_bytes())
+    named = [word for key in keys(live) for word in ("--authority-key", key)]
+    assert len(keys(live)) == 2
+    for options in (["--root", "root.json", "--network", live.network.id], named):
+        done = await asyncio.to_thread(command, "check-proof", "proof.json", *options, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert f"{A} sealed message {sent}" in done.stdout
+        assert f"{B} signed `delivered`" in done.stdout
+        assert "Not proved:" in done.stdout
+
+
+async def test_every_single_byte_counts(live: Live, proof: bytes) -> None:
+    """A byte flipped anywhere in the file is found, and every part of the file has its code."""
+    chosen = random.Random(7)  # noqa: S311 - the same places in each run
+    codes: dict[str, int] = {}
+    for at in sorted(chosen.sample(range(len(proof)), 400)):
+        code = refused(live, proof[:at] + bytes([proof[at] ^ (1 << chosen.randrange(8))]) + proof[at + 1 :])
+        codes[code] = codes.get(code, 0) + 1
+    assert set(codes) <= {
+        "proof-malformed",
+        "proof-altered",
+        "proof-directory",
+        "proof-envelope",
+        "proof-receipt",
+        "proof-checkpoint",
+        "proof-countersignature",
+        "proof-leaf",
+        "proof-inclusion",
+    }
+
+
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [
+        (("envelope",), "proof-envelope"),
+        (("receipts", 0, "header"), "proof-receipt"),
+        (("receipts", 0, "body"), "proof-receipt"),
+        (("receipts", 0, "salt"), "proof-receipt"),
+        (("logs", 0, "leaves", 0, "leaf"), "proof-leaf proof-inclusion"),
+        (("logs", 0, "leaves", 1, "commitments", 0), "proof-leaf"),
+        (("logs", 0, "leaves", 1, "inclusion", 0), "proof-inclusion"),
+        (("logs", 0, "leaves", 1, "position"), "proof-inclusion"),
+        (("logs", 0, "checkpoint", "statement"), "proof-checkpoint"),
+        (("logs", 0, "checkpoint", "signature"), "proof-checkpoint"),
+        (("logs", 0, "countersignatures", 0, "statement"), "proof-countersignature"),
+        (("logs", 0, "countersignatures", 0, "signature"), "proof-countersignature"),
+        (("directories", 0), "proof-directory"),
+        (("digest",), "proof-altered"),
+    ],
+    ids=str,
+)
+async def test_what_was_changed_is_said_where(live: Live, proof: bytes, place: tuple[Any, ...], code: str) -> None:
+    """Whoever changes a part and writes the file anew, with a right digest, is told which part does not hold."""
+    assert refused(live, forged(proof, place)) in code.split()
+
+
+def forged(proof: bytes, place: tuple[Any, ...]) -> bytes:
+    """Return a proof with one bit of a part changed, spelled as a proof is, its digest made anew (unless that is the part)."""
+    given = json.loads(proof)
+    digest = given.pop("digest")
+    if place == ("digest",):
+        return proof.replace(digest.encode(), (("0" if digest[0] != "0" else "1") + digest[1:]).encode())
+    inside = given
+    for step in place[:-1]:
+        inside = inside[step]
+    inside[place[-1]] = changed(inside[place[-1]], str(place[-1]))
+    return proofs.write(proofs.Proof.model_validate_json(json.dumps(given)))
+
+
+def changed(value: Any, name: str) -> Any:
+    """Return a value that is another, and of the same form."""
+    if isinstance(value, int):
+        return value + 1
+    if name == "signature" or set(value) <= set("0123456789abcdef"):
+        return value[:-1] + ("0" if value[-1] != "0" else "1")
+    if name == "statement":
+        said = json.loads(value)
+        said["time"] += 1
+        return json.dumps(said, separators=(",", ":"))
+    raw = bytearray(base64.b64decode(value))
+    raw[len(raw) // 2] ^= 1
+    return base64.b64encode(raw).decode()
+
+
+async def test_a_proof_of_another_network_counts_for_nothing(live: Live, proof: bytes, tmp_path: Path) -> None:
+    """Under another root, other keys, or not all of them, nobody's signature is believed."""
+    from relay.keys import SigningKey
+    from relay.network import write_network
+
+    other = write_network(tmp_path / "other", ("OTHA", "OTHB"))
+    with pytest.raises(Refused) as error:
+        proofs.check(proof, Authorities.of_root((other.folder / "root.json").read_bytes()))
+    assert error.value.code == "proof-directory"
+    stranger = base64.b64encode(SigningKey.generate().public).decode()
+    for given_ in ([*keys(live)[:1], f"WCO-NOT={stranger}"], [f"STRANGER={stranger}"]):
+        with pytest.raises(Refused) as error:
+            proofs.check(proof, Authorities.of_keys(given_))
+        assert error.value.code == "proof-directory"
+    with pytest.raises(Misconfigured) as bad:
+        Authorities.of_keys(["WCO=nothing"])
+    assert bad.value.code == "bad-authority-key"
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=200, deadline=None)
+def test_whatever_is_no_proof_is_refused(raw: bytes) -> None:
+    """Any bytes get a code, never an exception of another kind."""
+    with pytest.raises(Refused) as error:
+        proofs.read(raw)
+    assert error.value.code == "proof-malformed"
+
+
+async def test_what_is_revealed_is_shown_to_be_what_was_sealed(live: Live, sent: str) -> None:
+    """Only on purpose: the very bytes, who asked for it and why on record; other bytes are refused."""
+    raw = await Proving(live[A].centre).prove(sent, "tester", "court order 17/2026")
+    verdict = proofs.check(raw, authorities(live))
+    assert verdict.content is not None
+    assert json.loads(verdict.content)["case_number"] == "PROOF-ME"
+    assert refused(live, forged(raw, ("revealed", "content"))) == "proof-content"
+    store = live[A].centre.store
+    leaves = [json.loads(one) for one in await store.read(partial(record.leaves, epoch=store.epoch, limit=100_000))]
+    assert [(one["actor"], one.get("why")) for one in leaves if one["step"] == "revealed"] == [("tester", "court order 17/2026")]
+
+
+async def test_a_recipient_can_prove_what_it_was_sent(live: Live, sent: str) -> None:
+    """B's proof: the header that A signed, and its own entries; what others signed the origin has."""
+    verdict = proofs.check(await Proving(live[B].centre).prove(sent, "tester"), authorities(live))
+    assert (verdict.centre, verdict.origin, verdict.stated) == (B, A, [])
+    assert {one.step for one in verdict.logged} >= {"taken"}
+    assert any("the origin holds the receipts" in one for one in proofs.unproved(verdict))
+    with pytest.raises(NotFound) as error:
+        await Proving(live[B].centre).prove(new_id(B), "tester")
+    assert error.value.code == "not-kept-here"
+
+
+async def test_who_received_is_answered_from_signed_receipts(live: Live, sent: str) -> None:
+    """Within a second: times, and the receipt that says so; a recipient knows of itself alone."""
+    begun = time.monotonic()
+    found = await Proving(live[A].centre).receivers(sent)
+    assert time.monotonic() - begun < 1
+    by = {one.centre: one for one in found.recipients}
+    assert by[B].delivered_at is not None
+    assert by[C].delivered_at is None
+    assert set(by[B].receipts) == {"accepted", "delivered"}
+    mine = {one.centre: one for one in (await Proving(live[B].centre).receivers(sent)).recipients}
+    assert mine[B].delivered_at is not None
+    assert mine[C].accepted_at is None
+
+
+async def test_the_commands_ask_the_node(live: Live, sent: str, tmp_path: Path, capfd: Any) -> None:
+    """Who received it, its proof, the verification and the export, over the API."""
+    api, config = Api(), ["--config", str(live.network.node_file(A))]
+
+    async def run(*words: str, status: int = 0) -> str:
+        capfd.readouterr()
+        done = await asyncio.to_thread(cli.run, ["audit", *words, *config])
+        said = capfd.readouterr()
+        assert done == status, said.err
+        return str(said.out)
+
+    task = asyncio.create_task(api.run(live[A]))
+    try:
+        await eventually(partial(listening, live), 20)
+        [shown] = [json.loads(line) for line in (await run("who-received", sent, "--json")).splitlines() if line[:1] == "{"]
+        assert {one["centre"] for one in shown["recipients"]} == {B, C}
+        assert "  delivered 20" in await run("who-received", sent)
+        out = tmp_path / "made.json"
+        await run("proof", sent, "--out", str(out))
+        assert proofs.check(out.read_bytes(), authorities(live)).message == sent
+        await run("proof", sent, "--reveal", status=65)
+        await run("proof", new_id(A), status=66)
+        assert "entries fit" in await run("verify")
+        lines = [json.loads(line) for line in (await run("export")).splitlines() if line.startswith("{")]
+        entries = [line for line in lines if "position" in line]
+        assert [line["position"] for line in entries] == list(range(len(entries)))
+        assert any("checkpoint" in line for line in lines)
+        assert '"position"' not in await run("export", "--from", "2100-01-01T00:00:00Z")
+    finally:
+        await api.stop()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def listening(live: Live) -> bool:
+    """Return whether A's API answers."""
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        try:
+            await client.get(f"http://{load(live.network.node_file(A)).api.listen}/")
+        except httpx2.HTTPError:
+            return False
+    return True
+
+
+def command(*words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `relay audit` as a process of its own, in a folder, with no environment to speak of."""
+    given = [sys.executable, "-I", "-m", "relay", "audit", *words]
+    env = {"PATH": "/usr/bin:/bin"}
+    return subprocess.run(given, cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+def test_an_error_of_the_verification_is_one_of_the_relay() -> None:
+    """A proof without authorities is a wrong use."""
+    assert issubclass(Refused, RelayError)
+    assert cli.run(["audit", "check-proof", "nothing.json"]) == 78
