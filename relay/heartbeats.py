@@ -55,7 +55,8 @@ SHOW_SECONDS = 2.0
 NEW_EPOCH = "peer-new-epoch"
 MISMATCH = "directory-mismatch"
 
-Holes = dict[tuple[int, str], tuple[tuple[int, int], ...]]
+Holes = dict[tuple[int, str], tuple[tuple[tuple[int, int], ...], int]]
+"""Per epoch and lane what is missing below the highest sequence held, and the number of the last mark heard there."""
 
 
 class Sender(Protocol):
@@ -97,6 +98,7 @@ class _Seen:
     answered: float = float("-inf")
     sent: int = 0
     heard: float | None = None
+    fresh: bool = False  # something that it said since this node started; what waited in the queue is older
     silent: bool = False
     behind: bool = False
     mismatch: bool = False
@@ -135,6 +137,7 @@ class Heartbeats:
         self._holes: dict[tuple[str, int, str], _Hole] = {}
         self._asking = True
         self._heard = asyncio.Event()
+        self._started = centre.now()
         self._since: int | None = None
         self._version = centre.directory.version
         self._asked = float("-inf")
@@ -177,6 +180,7 @@ class Heartbeats:
         if body.epoch < peers.epoch_of(connection, sender) and body.time <= peers.last_time(connection, sender):
             return None  # held back by the broker: it is older than what came from the later epoch
         later = self._judge(connection, sender, body, now)
+        self._seen(sender).fresh |= body.time >= self._started + min(peers.offset(connection, sender), 0) - MARGIN_MS
         if body.epoch >= peers.epoch_of(connection, sender):
             offset = body.time - now
             said = Peer(sender, now, offset, body.epoch, body.directory, body.digest, body.release, body.echo)
@@ -270,7 +274,7 @@ class Heartbeats:
 
     async def _heard_enough(self, *, everyone: bool) -> None:
         while True:
-            heard = [one for one in self._others() if self._seen(one).heard is not None]
+            heard = [one for one in self._others() if self._seen(one).fresh]
             claiming = any(self._seen(one).claiming for one in heard)
             if heard and not claiming and (not everyone or len(heard) == len(self._others())):
                 return
@@ -336,26 +340,33 @@ class Heartbeats:
                 digest=register.digest,
                 release=relay.__version__,
                 echo=echo,
-                answer=self._asking and self._seen(peer).heard is None,
+                answer=self._asking and not seen.fresh,
                 show=seen.claim,
                 shown=base64.b64encode(header).decode() if header is not None else None,
             )
             with contextlib.suppress(Refused):  # it has no key that is valid now
                 raw = self._control.numbered(connection, "heartbeat", peer, receipts.write(body))
-                found[peer] = raw, peers.holes(connection, peer, echo)
+                found[peer] = raw, self._missing(connection, peer, echo)
         return found
+
+    def _missing(self, connection: Connection, peer: str, echo: Sequence[Echo]) -> Holes:
+        """Return what is missing below the highest sequences; the marks heard tell its origin from when this is known."""
+        return {
+            (epoch, lane): (missing, incoming.heard(connection, peer, epoch, f"mark/{lane}"))
+            for (epoch, lane), missing in peers.holes(connection, peer, echo).items()
+        }
 
     def _ask_for(self, peer: str, holes: Holes) -> None:
         """Ask for what was missing at the last heartbeat already: at the 2nd, 3rd, 5th, 9th ... time, should it stay so."""
         known = {key: hole for key, hole in self._holes.items() if key[0] == peer}
         for key in known:
             del self._holes[key]
-        for (epoch, lane), missing in holes.items():
+        for (epoch, lane), (missing, mark) in holes.items():
             hole = known.get((peer, epoch, lane))
             beats = hole.beats + 1 if hole is not None and hole.missing == missing else 0
             self._holes[peer, epoch, lane] = _Hole(missing, beats)
             if beats.bit_count() == 1:
-                self._control.post(peer, Nack(epoch=epoch, lane=lane, missing=missing[:MAX_RANGES]))
+                self._control.post(peer, Nack(epoch=epoch, lane=lane, missing=missing[:MAX_RANGES], mark=mark))
 
     def _announce(self) -> None:
         """Let every peer know soon that another directory is in force here; one that answers with an older is sent it."""

@@ -33,7 +33,7 @@ from relay.errors import BrokerTrouble, Refused, Rejected, RelayError, StoreTrou
 from relay.log import Event
 from relay.points import Point
 from relay.receipts import MAX_RANGES, Mark, Nack, Void
-from relay.retry import Allowance, Attempt
+from relay.retry import RESEND_LONGEST_MS, Allowance, Attempt, Resent
 from relay.seal import Opened
 from relay.store import Connection, behind, ended, incoming, outgoing
 from relay.store.behind import Again
@@ -42,8 +42,6 @@ from relay.store.said import Settled
 
 TICK_SECONDS = 0.5
 RESEND_PAUSE_SECONDS = 0.01
-RESEND_AGAIN_MS = 5_000
-RESEND_LONGEST_MS = 900_000
 RESEND_AT_ONCE = 100
 LINED_UP = 1_000
 """Envelopes that are lined up for one peer at most; it asks again for the others."""
@@ -54,13 +52,14 @@ REASONS = ("split", "cannot-unwrap")
 
 @dataclass(slots=True)
 class _Asked(Attempt):
-    """How often a lane of a peer was marked since it last moved, when it is marked next; the mark not yet answered.
+    """How often a lane of a peer was marked since it last moved, when it is marked next; the last mark, and one not answered yet.
 
     All moments of this module are elapsed milliseconds: a clock that is set must not stop repair.
     """
 
     due: int
     seen: tuple[int, int, int]
+    last: int = 0
     unanswered: int = 0
 
 
@@ -71,14 +70,6 @@ class _Wanted:
     n: int
     reason: Reason | None
     asked: int
-
-
-@dataclass(slots=True)
-class _Resent:
-    """How often an envelope was sent again to a peer for one reason, and when it may be again (milliseconds)."""
-
-    times: int
-    due: int
 
 
 @dataclass(slots=True)
@@ -104,7 +95,7 @@ class Marks:
         self._asked: dict[tuple[str, str], _Asked] = {}
         self._gaps: dict[tuple[str, int, str], _Gap] = {}
         self._resend: dict[str, dict[_Wanted, None]] = {}
-        self._resent: dict[tuple[str, int, Reason | None], _Resent] = {}
+        self._resent: dict[tuple[str, int, Reason | None], Resent] = {}
         self._allowances: dict[str, Allowance] = {}
 
     async def run(self) -> None:
@@ -196,7 +187,7 @@ class Marks:
         body = Mark(epoch=self._centre.store.epoch, lane=lane.lane, highest=lane.highest, open=lane.ranges)
         asked = self._asked[lane.recipient, lane.lane]
         try:
-            asked.unanswered = await self._control.mark(lane.recipient, body)
+            asked.last = asked.unanswered = await self._control.mark(lane.recipient, body)
         except (BrokerTrouble, Refused) as trouble:  # no queue of this peer takes it, or no key of it is valid now
             self._centre.metrics.publish_failures.labels(trouble.code).inc()
         pause = max(self._wait(asked), self._first / 1000)
@@ -233,13 +224,13 @@ class Marks:
         if not wanted:
             return
         self._centre.log.warning(Event.NACK_TAKEN, peer=sender, lane=nack.lane, envelopes=len(wanted), reason=nack.reason)
-        self._add(sender, wanted)
+        self._add(sender, wanted, nack.mark)
 
-    def _add(self, peer: str, wanted: Sequence[_Wanted]) -> None:
+    def _add(self, peer: str, wanted: Sequence[_Wanted], answered: int = 0) -> None:
         lined_up, now = self._resend.setdefault(peer, {}), self._centre.elapsed()
         for one in wanted:
             known = self._resent.get((peer, one.n, one.reason))
-            if len(lined_up) < LINED_UP and (known is None or known.due <= now):
+            if len(lined_up) < LINED_UP and (known is None or known.again(now, answered)):
                 lined_up[one] = None
 
     async def _send_again(self) -> None:
@@ -261,9 +252,7 @@ class Marks:
         self._resent = {key: resent for key, resent in self._resent.items() if resent.due > horizon}
 
     def _note_resent(self, peer: str, wanted: _Wanted) -> None:
-        resent = self._resent.setdefault((peer, wanted.n, wanted.reason), _Resent(0, 0))
-        resent.times += 1
-        resent.due = self._centre.elapsed() + min(RESEND_AGAIN_MS * 2 ** min(resent.times - 1, 10), RESEND_LONGEST_MS)
+        self._resent.setdefault((peer, wanted.n, wanted.reason), Resent()).sent(self._centre.elapsed())
 
     async def _send(self, peer: str, wanted: _Wanted) -> None:
         again = await self._centre.store.read(partial(behind.load, recipient=peer, n=wanted.n))
@@ -280,10 +269,19 @@ class Marks:
         except RelayError as trouble:  # no queue or no key of this peer, or the envelope is damaged
             self._centre.metrics.publish_failures.labels(trouble.code).inc()
             return
+        self._mark_behind(peer, again.lane, wanted)
         await self._say_void(peer, again, made)
         if made.raws:
             self._centre.metrics.resent.labels(peer).inc()
             self._centre.log.info(Event.OUTBOX_RESENT, peer=peer, lane=again.lane, envelopes=len(made.raws))
+
+    def _mark_behind(self, peer: str, lane: str, wanted: _Wanted) -> None:
+        """Let a mark follow what was sent again soon: should that be lost, too, the answer says so."""
+        asked = self._asked.get((peer, lane))
+        if asked is None:
+            return
+        self._resent[peer, wanted.n, wanted.reason].mark = asked.last
+        asked.attempt_number, asked.due = 1, min(asked.due, self._centre.elapsed() + self._first)
 
     async def _say_void(self, peer: str, again: Again, made: Copies) -> None:
         """Say what will not come any more; what has no content here and no terminal state there ends with it."""

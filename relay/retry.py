@@ -19,6 +19,8 @@ OF_ONE_PEER = frozenset({"recipient-left", "recipient-without-key"})
 """Of those, the codes that hold for everything that is open towards the peer."""
 REFUSED = frozenset({"not-confirmed", "unroutable"})
 """Codes with which a working broker refuses one envelope: a queue is full or missing. All others are the broker's own trouble."""
+RESEND_AGAIN_MS = 5_000
+RESEND_LONGEST_MS = 900_000
 LEAST_SECONDS = 0.5
 LONGEST_SECONDS = 60.0
 
@@ -77,3 +79,25 @@ class Allowance:
             return False
         self.left -= count
         return True
+
+
+@dataclass(slots=True)
+class Resent:
+    """How often an envelope was sent again to a peer for one reason, when it may be again (milliseconds), and behind which mark.
+
+    A nack that answers this mark or an earlier one was said before the peer can have had the copy: behind a slow link that is
+    long. Sending once more then would fill the link with copies, which is how a backlog becomes a collapse.
+    """
+
+    times: int = 0
+    due: int = 0
+    mark: int = 0
+
+    def again(self, now: int, answered: int) -> bool:
+        """Return whether a nack that answers a mark (0 for none) is reason to send it once more."""
+        return self.due <= now and (answered == 0 or answered > self.mark)
+
+    def sent(self, now: int) -> None:
+        """Count that it is sent again; each time the pause after it doubles."""
+        self.times += 1
+        self.due = now + min(RESEND_AGAIN_MS * 2 ** min(self.times - 1, 10), RESEND_LONGEST_MS)

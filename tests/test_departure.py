@@ -22,7 +22,7 @@ from relay.errors import Conflict, NotFound
 from relay.outbox import Stored, Submission
 from relay.rabbit import Management, PrivateBroker
 from relay.receipts import Nack, Void
-from relay.retry import Allowance, decide
+from relay.retry import RESEND_AGAIN_MS, RESEND_LONGEST_MS, Allowance, Resent, decide
 from relay.store import Connection, behind, ended, outgoing, parked, purged
 from relay.store.tables import OUTBOX_MESSAGE
 from relay.windows import Windows
@@ -332,6 +332,20 @@ async def test_flash_overtakes_thousands(live: Live) -> None:
     first = [one.core.messages[0].id for _, one in seen if one.core.type == "batch"][:2]
     assert flash.id in first
     await asyncio.gather(take_all(live, B, 1001), take_all(live, C, 1000))
+
+
+def test_what_was_sent_again_is_sent_once_more_when_the_peer_heard_a_later_mark() -> None:
+    """A nack said before the copy can have arrived is no reason; one that answers no mark is, after a pause that doubles."""
+    resent = Resent()
+    assert resent.again(0, answered=7)
+    resent.sent(1_000)
+    resent.mark = 7
+    later = 1_000 + RESEND_AGAIN_MS
+    assert not resent.again(later - 1, answered=8)
+    assert [resent.again(later, answered) for answered in (6, 7, 8, 0)] == [False, False, True, True]
+    for _ in range(20):
+        resent.sent(later)
+    assert resent.due == later + RESEND_LONGEST_MS
 
 
 def test_a_window_counts_what_is_under_way() -> None:

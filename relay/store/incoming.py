@@ -198,12 +198,18 @@ def held(connection: Connection, origin: str, epoch: int, lane: str) -> list[tup
 def is_news(connection: Connection, origin: str, epoch: int, kind: str, number: int) -> bool:
     """Return whether a control envelope's number is higher than any heard before of its kind, and remember it."""
     where = (HEARD.c.origin == origin) & (HEARD.c.epoch == epoch) & (HEARD.c.kind == kind)
-    heard = connection.execute(select(HEARD.c.number).where(where)).scalar()
-    if heard is not None and number <= heard:
+    highest = connection.execute(select(HEARD.c.number).where(where)).scalar()
+    if highest is not None and number <= highest:
         return False
     row = {"origin": origin, "epoch": epoch, "kind": kind, "number": number}
     upsert(connection, HEARD, [row], ["number"])
     return True
+
+
+def heard(connection: Connection, origin: str, epoch: int, kind: str) -> int:
+    """Return the highest number heard of a kind of control envelope; 0 for none."""
+    where = (HEARD.c.origin == origin) & (HEARD.c.epoch == epoch) & (HEARD.c.kind == kind)
+    return connection.execute(select(HEARD.c.number).where(where)).scalar() or 0
 
 
 def envelopes(connection: Connection, numbers: Iterable[int]) -> dict[int, Resting]:

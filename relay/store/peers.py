@@ -99,6 +99,11 @@ def last_time(connection: Connection, peer: str) -> int:
     return 0 if row is None else row.heard_at + row.offset
 
 
+def offset(connection: Connection, peer: str) -> int:
+    """Return by how many milliseconds a peer's clock was ahead at its last heartbeat, the way through the broker taken off."""
+    return connection.execute(select(PEER.c.offset).where(PEER.c.centre == peer)).scalar() or 0
+
+
 def set_epoch(connection: Connection, peer: str, epoch: int) -> None:
     """Keep the epoch that a peer said it begins, whether or not it was heard before."""
     row = {"centre": peer, "heard_at": 0, "offset": 0, "epoch": epoch, "directory": 0, "digest": "", "release": "", "echo": "[]"}
