@@ -22,6 +22,7 @@ from relay.errors import NotReady, StoreTrouble
 from relay.keyring import USES, Standing
 from relay.log import Event
 from relay.points import Point
+from relay.renewals import Renewals
 from relay.store import Connection, suspects
 from relay.store.suspects import Found, Revocation
 
@@ -46,6 +47,7 @@ class Custody:
         self.warnings: tuple[str, ...] = ()
         self._centre = centre
         self._watch = watch
+        self._renewals = Renewals(centre)
         self._troubled = False
         self._warned: dict[str, int | None] = {}
         self._destroyable: set[str] = set()
@@ -74,7 +76,7 @@ class Custody:
         self._say_trouble()
         needless = [one for one in found if self._is_needless(one, now)]
         said = [f"The {one.use} key {one.id} is needed no more: `relay key destroy {one.id}`." for one in needless]
-        self.warnings = (*keyring.warnings(found, from_ms(now)), *said)
+        self.warnings = (*keyring.warnings(found, from_ms(now)), *said, *self._renewals.look())
         for one in needless:
             if one.id not in self._destroyable:
                 self._destroyable.add(one.id)

@@ -58,7 +58,9 @@ class Metrics:
             "promise",
         )
         self.key_expiry = self._gauge(
-            "relay_key_expiry_timestamp_seconds", "Unix time until which the keys held for a use are valid.", "use"
+            "relay_key_expiry_timestamp_seconds",
+            "Unix time until which the keys or the certificate held for a use are valid.",
+            "use",
         )
         self.checkpoint_size = self._gauge("relay_audit_checkpoint_entries", "Entries under the last checkpoint.")
         self.checkpoint_time = self._gauge("relay_audit_checkpoint_timestamp_seconds", "Unix time of the last checkpoint.")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import ssl
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from relay import tls
-from relay.errors import Misconfigured
+from relay.errors import Misconfigured, RelayError
 from relay.tls import Identity
 
 if TYPE_CHECKING:
@@ -194,10 +195,15 @@ class ApiTlsSettings(_Section):
         examples=["relay.bru.example"],
     )
 
-    @property
-    def identity(self) -> Identity | None:
-        """The files of the API's certificate, or None when it speaks plain HTTP."""
-        return _identity(self.certificate, self.key)
+    def context(self, trouble: Callable[[RelayError], None] = lambda _: None) -> ssl.SSLContext | None:
+        """Return the TLS that the API serves, None when it speaks plain HTTP; ``trouble`` hears of later files that are no use.
+
+        Raises ``Misconfigured`` when a file can't be used now.
+        """
+        if (identity := _identity(self.certificate, self.key)) is None:
+            return None
+        required = self.client_certificates == "required"
+        return tls.ServedTls(identity, self.client_ca, required=required, trouble=trouble).context
 
     @model_validator(mode="after")
     def _fits(self) -> ApiTlsSettings:

@@ -164,6 +164,22 @@ async def test_a_renewed_certificate_is_shown_without_a_restart(site: Site) -> N
         assert await asked(site.client()) == W
 
 
+async def test_a_certificate_that_ends_soon_is_said(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """The log, the metric and `relay check` name it 60 days before, and fall silent once it is renewed."""
+    site.put("api", site.signer.server([NAME], NOW, valid=timedelta(days=10)))
+    site.encrypt()
+    node = await open_node(load(site.config))
+    node.custody.look()
+    assert any("api.pem" in warning for warning in node.custody.warnings)
+    assert 'relay_key_expiry_timestamp_seconds{use="api-certificate"}' in node.centre.metrics.text().decode()
+    assert await asyncio.to_thread(run, ["check", "--config", str(site.config)]) == 2  # the node does not run
+    assert "warn  tls" in capsys.readouterr().out
+    site.put("api", site.signer.server([NAME], NOW))
+    node.custody.look()
+    assert not any("api.pem" in warning for warning in node.custody.warnings)
+    await node.centre.store.close()
+
+
 async def test_clients_show_a_certificate_where_the_settings_ask_for_one(site: Site) -> None:
     """None, or one of another authority, and the connection ends; the right one lets the token be looked at, and no more."""
     site.encrypt("client_ca = 'tls/clients.pem'")

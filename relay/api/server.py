@@ -28,7 +28,7 @@ from relay.clients import Clients
 from relay.errors import Misconfigured, RelayError
 from relay.log import Event, Log
 from relay.settings import ApiSettings
-from relay.tls import ServedTls, refuse_clear_api
+from relay.tls import refuse_clear_api
 
 FINISH_SECONDS = 3
 BACKLOG = 512
@@ -94,15 +94,14 @@ async def _serve(server: _Server, listener: socket.socket) -> None:
 
 def _encryption(settings: ApiSettings, log: Log) -> ssl.SSLContext | None:
     """Return the TLS of the API, or None on loopback without a certificate; raise ``Misconfigured`` when it can't be had."""
-    if settings.tls.identity is None:
-        refuse_clear_api(settings.listen)
-        return None
 
     def refused(error: RelayError) -> None:
         log.warning(Event.CERTIFICATE_REFUSED, code=error.code, detail=error.detail)
 
-    required = settings.tls.client_certificates == "required"
-    return ServedTls(settings.tls.identity, settings.tls.client_ca, required=required, trouble=refused).context
+    encryption = settings.tls.context(refused)
+    if encryption is None:
+        refuse_clear_api(settings.listen)
+    return encryption
 
 
 def _config(app: object, settings: ApiSettings, encryption: ssl.SSLContext | None = None) -> uvicorn.Config:

@@ -59,6 +59,8 @@ def _findings(config: Config, url: Url, token_file: TokenFile) -> Iterator[Findi
     yield Finding("settings", "ok", f"{config} is valid; centre {settings.centre}.")
     yield _tried("keys", lambda: _keys(settings))
     yield _tried("directory", lambda: _directory(settings))
+    if settings.broker.tls.certificate or settings.api.tls.certificate:
+        yield _tried("tls", lambda: _certificates(settings))
     yield from _of_node(of_settings(settings))
 
 
@@ -94,6 +96,19 @@ def _keys(settings: Settings) -> Finding:
     said = warnings(found, datetime.now(UTC))
     text = f"{sum(one.state == 'valid' for one in found)} keys are held and listed as valid."
     return Finding("keys", "warn" if said else "ok", " ".join([text, *said]), "See `relay key list`." if said else "")
+
+
+def _certificates(settings: Settings) -> Finding:
+    from relay.certificates import read_certificate
+    from relay.keyring import WARN_DAYS
+
+    settings.broker.context(settings.centre)
+    settings.api.tls.context()
+    held = [file for file in (settings.broker.tls.certificate, settings.api.tls.certificate) if file is not None]
+    ends = min(read_certificate(file).valid_until for file in held)
+    return _expiring(
+        "tls", f"certificates held: {len(held)}", ends, max(WARN_DAYS), "Put a renewed one in place; nothing restarts."
+    )
 
 
 def _directory(settings: Settings) -> Finding:
