@@ -1,0 +1,91 @@
+"""A malicious broker as a property: whatever it did, nothing is taken that was not sent, and all that was sent arrives."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from relay.rabbit import PrivateBroker
+from relay.store import samples
+from tests.attacks.hostile import TRICKS, Hostile
+from tests.live import Live, eventually, message, private_network
+
+CENTRES = ("FOED", "FOEE")
+SEED = 20_161
+ROUNDS, AT_ONCE = 8, 4
+
+
+class Exchange:
+    """What two centres sent each other, and what their systems were given."""
+
+    def __init__(self, live: Live) -> None:
+        self.sent: dict[str, dict[str, bytes]] = {centre: {} for centre in CENTRES}
+        self.given: dict[str, list[tuple[str, bytes]]] = {centre: [] for centre in CENTRES}
+        self._live = live
+
+    async def send(self, number: int) -> None:
+        """Let each centre send the other one message."""
+        for origin, recipient in (CENTRES, CENTRES[::-1]):
+            precedence = ("routine", "flash", "priority")[number % 3]
+            raw = message(case_number=f"HOSTILE-{number}", to=[recipient], precedence=precedence)
+            self.sent[recipient][(await self._live.submit(origin, raw)).id] = raw
+
+    async def take(self) -> bool:
+        """Take what waits at both; return whether all that was sent is there."""
+        for centre in CENTRES:
+            self.given[centre] += [(one.id, one.raw) for one in await self._live.take(centre, wait=0)]
+        return all(len(self.given[centre]) >= len(self.sent[centre]) for centre in CENTRES)
+
+    def check(self) -> None:
+        """Show that what was given was sent, byte for byte, and no message twice."""
+        for centre in CENTRES:
+            ids = [one for one, _ in self.given[centre]]
+            assert len(ids) == len(set(ids)), "handed over twice"
+            assert all(self.sent[centre].get(one) == raw for one, raw in self.given[centre]), "taken, and never sent"
+
+
+async def run(live: Live, hostile: Hostile, rounds: int, at_once: int, patience: float) -> Exchange:
+    """Let two centres talk through a malicious broker, then through an honest one until everything arrived."""
+    exchange = Exchange(live)
+    for number in range(rounds):
+        for one in range(at_once):
+            await exchange.send(number * at_once + one)
+        await asyncio.sleep(0.2)
+        await exchange.take()
+        exchange.check()
+    await hostile.become_honest()
+    await eventually(exchange.take, patience)
+    exchange.check()
+    for centre in CENTRES:
+        origin = next(one for one in CENTRES if one != centre)
+        for sent in exchange.sent[centre]:
+            await live.reaches(origin, sent, centre, "delivered", patience)
+    return exchange
+
+
+@pytest.mark.timeout(200)
+async def test_a_malicious_broker_changes_nothing_but_counters(broker: PrivateBroker, tmp_path: Path) -> None:
+    """It drops, repeats, holds back, alters, moves, splices, replays and adds junk, in every lane and among the receipts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RELAY_REPAIR__MARK_FIRST", "0.2")
+        patch.setenv("RELAY_REPAIR__MARK_LONGEST", "1")
+        patch.setenv("RELAY_REPAIR__GAP", "0.3")
+        patch.setenv("RELAY_REPAIR__HEARTBEAT_SECONDS", "1")
+        patch.setattr("relay.retry.RESEND_AGAIN_MS", 200)
+        live = Live(private_network(tmp_path / "network", broker, "hostile", CENTRES), broker)
+        hostile = Hostile(live.network, SEED)
+        await hostile.begin()
+        await live.start(*CENTRES)
+        try:
+            await run(live, hostile, ROUNDS, AT_ONCE, 60)
+            assert set(TRICKS) <= set(hostile.done)
+            for centre in CENTRES:
+                assert live[centre].full() is None, "no forged word stopped it"
+                assert await live[centre].centre.store.read(samples.listed)
+                forks = live[centre].centre.metrics.forks.labels(next(one for one in CENTRES if one != centre))
+                assert forks._value.get() == 0
+        finally:
+            await live.close()
+            await hostile.end()
