@@ -15,7 +15,7 @@ from relay.api.served import Here, here
 from relay.clock import iso
 from relay.directory import Member
 from relay.recovery import View
-from relay.store import Connection, epochs, peers
+from relay.store import Connection, compared, epochs, peers
 
 router = APIRouter(tags=["peers"], dependencies=[OPERATE])
 
@@ -39,6 +39,18 @@ class PeerAlarm(_Body):
     at: Time
 
 
+class CountsDiffer(_Body):
+    """Where this centre and a peer count other messages of one time and lane (audit-mismatch)."""
+
+    side: Literal["sent", "received"] = Field(description="sent: this centre's messages to the peer; received: the peer's to it")
+    lane: str
+    first: Time = Field(description="ids given from this time on")
+    until: Time = Field(description="and before this one")
+    ours: int = Field(description="sent: messages that the peer signed for; received: messages that are held here")
+    theirs: int = Field(description="the same, as the peer counts; equal numbers: other messages")
+    times: int = Field(description="how often it was seen, unchanged; the second time raises the alarm")
+
+
 class PeerState(_Body):
     """What is known of a peer from its heartbeats; null before the first."""
 
@@ -51,6 +63,7 @@ class PeerState(_Body):
     directory_differs: bool = Field(description="whether it goes by other bytes than ours under the same version")
     release: str | None
     alarm: PeerAlarm | None = Field(description="the last alarm that was raised about it here")
+    differences: list[CountsDiffer] = Field(description="where what was sent is not what was received, the newest time first")
     duty: Duty
 
 
@@ -99,8 +112,9 @@ async def list_(request: Request) -> Response:
     """Say of each peer when it was heard, what it goes by, and whom to call. Role `operate`."""
     here_ = here(request)
     known, raised = await here_.centre.store.read(_known)
+    differ = await here_.centre.store.read(compared.differences)
     others = [member for id_, member in sorted(here_.centre.directory.active.items()) if id_ != here_.centre.id]
-    body = Peers(peers=[_peer(here_, member, known.get(member.id), raised.get(member.id)) for member in others])
+    body = Peers(peers=[_peer(here_, member, known.get(member.id), raised.get(member.id), differ) for member in others])
     return Response(body.model_dump_json(), media_type="application/json")
 
 
@@ -116,7 +130,9 @@ def _known(connection: Connection) -> tuple[dict[str, peers.Peer], dict[str, pee
     return peers.known(connection), peers.alarms(connection)
 
 
-def _peer(here_: Here, member: Member, known: peers.Peer | None, raised: peers.Alarm | None) -> PeerState:
+def _peer(
+    here_: Here, member: Member, known: peers.Peer | None, raised: peers.Alarm | None, differ: list[compared.Difference]
+) -> PeerState:
     register = here_.centre.directory
     heard = known if known is not None and known.heard_at else None
     return PeerState(
@@ -129,7 +145,20 @@ def _peer(here_: Here, member: Member, known: peers.Peer | None, raised: peers.A
         directory_differs=bool(heard and heard.directory == register.version and heard.digest != register.digest),
         release=heard.release if heard else None,
         alarm=PeerAlarm(code=raised.code, at=iso(raised.at)) if raised else None,
+        differences=[_differs(one) for one in differ if one.peer == member.id],
         duty=Duty(name=member.contact.name, telephone=member.contact.telephone, email=member.contact.email),
+    )
+
+
+def _differs(one: compared.Difference) -> CountsDiffer:
+    return CountsDiffer(
+        side=one.side,
+        lane=one.lane,
+        first=iso(one.first),
+        until=iso(one.until),
+        ours=one.ours,
+        theirs=one.theirs,
+        times=one.times,
     )
 
 

@@ -29,6 +29,16 @@ def list_(as_json: AsJson = False, config: Config = None, url: Url = None, token
         give(_line(one))
         if alarm := one["alarm"]:
             give(f"  alarm: {alarm['code']} since {alarm['at']}; call {one['duty']['name']}, {one['duty']['telephone']}")
+        for other in one["differences"]:
+            give(f"  {_differs(other)}")
+
+
+def _differs(one: dict[str, Any]) -> str:
+    what = "sent and signed for" if one["side"] == "sent" else "held"
+    return (
+        f"{one['side']}, lane {one['lane']}, {one['first']} to {one['until']}: {one['ours']} {what} here, "
+        f"{one['theirs']} counted there; seen {one['times']} times"
+    )
 
 
 def _line(one: dict[str, Any]) -> str:
