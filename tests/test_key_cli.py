@@ -44,7 +44,7 @@ def keys(capsys: pytest.CaptureFixture[str], config: Path) -> list[dict[str, Any
 def test_a_rotation_makes_a_key_names_it_and_announces_it(
     network: Network, capsys: pytest.CaptureFixture[str], use: str, kind: Any
 ) -> None:
-    """The private half lies beside the others for its owner alone, the settings name all, the authorities can list the other half."""
+    """The private half lies beside the others, private, the settings name all, the authorities can list the other half."""
     config = network.node_file("KEYA")
     before = tomllib.loads(config.read_text())
     out = json.loads(relay(capsys, "key", "rotate", "--use", use, "--config", config, "--json")[0])
