@@ -175,6 +175,15 @@ def private_network(folder: Path, broker: PrivateBroker, vhost: str, centres: tu
     return network
 
 
+def signatures(network: Network, raw: bytes) -> bytes:
+    """Return the signatures of a network's authorities over a version of its directory."""
+    made = (
+        sign(raw, authority.id, SigningKey.load(network.folder / "authorities" / authority.id / "key-1.pem"))
+        for authority in network.root.authorities
+    )
+    return Signatures(signatures=tuple(made)).model_dump_json().encode()
+
+
 def redirect(network: Network, change: Callable[[dict[str, Any]], None]) -> Network:
     """Change a network's directory, sign it again by all authorities, and give it to every centre."""
     before = (network.folder / "directory.json").read_bytes()
@@ -183,11 +192,7 @@ def redirect(network: Network, change: Callable[[dict[str, Any]], None]) -> Netw
     register.update(version=register["version"] + 1, previous=digest(before))
     Directory.model_validate(register)
     raw = json.dumps(register).encode()
-    signatures = [
-        sign(raw, authority.id, SigningKey.load(network.folder / "authorities" / authority.id / "key-1.pem"))
-        for authority in network.root.authorities
-    ]
-    signed = Signatures(signatures=tuple(signatures)).model_dump_json().encode()
+    signed = signatures(network, raw)
     for folder in (network.folder, *(network.centre(centre) for centre in network.directory.active)):
         (folder / "directory.json").write_bytes(raw)
         (folder / "directory.signatures.json").write_bytes(signed)

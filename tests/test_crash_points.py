@@ -28,6 +28,7 @@ from relay.cli.keyfiles import KeyFile
 from relay.clients import Register
 from relay.clock import now_ms
 from relay.desk import Order
+from relay.directory import digest
 from relay.errors import Conflict, NotFound, Refused
 from relay.handover import No
 from relay.keeping import DAY_MS
@@ -39,10 +40,10 @@ from relay.rabbit import Management, PrivateBroker
 from relay.received import Act
 from relay.release import Done, Releases
 from relay.settings import load
-from relay.store import Connection, clocks, parked, record, retained, samples, threads
+from relay.store import Connection, clocks, directories, parked, record, retained, samples, threads
 from relay.store.tables import IDEMPOTENCY, INBOX_MESSAGE
 from tests.crash import Crashing, armed
-from tests.live import EXAMPLES, eventually, message, private_network
+from tests.live import EXAMPLES, eventually, message, private_network, redirect, signatures
 from tests.rotation import add as add_key
 from tests.rotation import alter, change_keys, now
 from tests.test_recall import cancel, ciphertext, reference
@@ -532,6 +533,44 @@ async def revoking(world: World) -> Callable[[], Awaitable[Any]]:
     return revoke
 
 
+async def redirecting(world: World) -> Callable[[], Awaitable[Any]]:
+    """Put another version of the directory into A's files: it goes by that one, and its record says so once."""
+    version = json.loads((world.live.network.folder / "directory.json").read_bytes())["version"] + 1
+
+    async def replaced() -> bool:
+        found = await leaves(world.live, A, "directory-changed")
+        taken = [leaf for leaf in found if leaf["why"].startswith(f"version {version} ")]
+        return len(taken) == 1 and world.live[A].centre.directory.version == version
+
+    async def replace() -> None:
+        redirect(world.live.network, lambda _register: None)
+        await asyncio.Event().wait()
+
+    world.later.append(lambda: eventually(replaced))
+    return replace
+
+
+async def contradicting(world: World) -> Callable[[], Awaitable[Any]]:
+    """Put other bytes of the version in force into A's files: they are kept as evidence, once."""
+    folder, network = world.live.network.centre(A), world.live.network
+    world.number += 1
+    register = json.loads((network.folder / "directory.json").read_bytes())
+    register["warn_after"] = (datetime.now(UTC) + timedelta(days=world.number)).isoformat()
+    raw = json.dumps(register).encode()
+
+    async def kept() -> bool:
+        found = await world.live[A].centre.store.read(directories.evidence)
+        return [one.digest for one in found].count(digest(raw)) == 1
+
+    async def contradict() -> None:
+        (folder / "directory.json").write_bytes(raw)
+        (folder / "directory.signatures.json").write_bytes(signatures(network, raw))
+        await asyncio.Event().wait()
+
+    world.later.append(lambda: eventually(kept))
+    return contradict
+
+
 async def preparing(world: World) -> Callable[[], Awaitable[Any]]:
     """Ask for a recovery, with something open; unanswered, the operator asks again."""
     await world.accepted()
@@ -704,6 +743,10 @@ GROUPS: dict[str, list[Case]] = {
     ],
     "a checkpoint is signed": cases(A, signing, *around("checkpoint-commit"), P.CHECKPOINT_POSTED),
     "a key is revoked": cases(A, revoking, *around("revocation-commit")),
+    "the directory changes": [
+        *cases(A, redirecting, *around("directory-commit")),
+        *cases(A, contradicting, *around("contradiction-commit")),
+    ],
     "a store is recovered": [
         *cases(A, preparing, *around("recover-commit")),
         *cases(A, recovering, *around("epoch-commit", "statement-commit"), P.STATEMENT_POSTED),
@@ -728,6 +771,7 @@ SETTINGS = {
     "BROKER__RECONNECT_SECONDS": "1",
     "DEADLINES__GRACE": "0.1",
     "RETENTION__EVERY_SECONDS": "86400",
+    "DIRECTORY__POLL_SECONDS": "0.2",
 }
 AT_ONCE = 7  # most of the time is waiting
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import http.server
 import json
+import shutil
+import threading
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +17,18 @@ import pytest
 
 from relay import messages
 from relay.audit import AuditStep
-from relay.directory import Bundle, Directory, Signatures, Signed, digest, sign, write_bundle
+from relay.clock import now_ms
+from relay.directory import MAX_BUNDLE_BYTES, Bundle, Directory, Signed, digest, write_bundle
+from relay.envelope import new_id
 from relay.errors import NotReady, RelayError
 from relay.keys import SigningKey
 from relay.network import Network
+from relay.node import Node
 from relay.outbox import Submission
 from relay.rabbit import PrivateBroker
-from relay.store import directories, record
-from tests.live import Live, eventually, message, private_network
+from relay.seal import Addressee, Draft, Sealer
+from relay.store import directories, peers, record
+from tests.live import Live, eventually, message, private_network, signatures
 
 A, B, C = CENTRES = ("REGA", "REGB", "REGC")
 ANSWER = 30
@@ -31,20 +41,16 @@ class Authorities:
         self.network = network
         self.raw = (network.folder / "directory.json").read_bytes()
 
-    def next(self, *by: str, **changes: Any) -> Bundle:
-        """Return a bundle with the next version, signed by some or all; ``changes`` replace fields."""
-        fields = {**json.loads(self.raw), **changes}
-        fields |= {"version": json.loads(self.raw)["version"] + 1, "previous": digest(self.raw)}
-        self.raw = json.dumps(fields | {key: value for key, value in changes.items() if key == "version"}).encode()
+    def next(self, **changes: Any) -> Bundle:
+        """Return a bundle with the next version, signed by all; ``changes`` replace fields."""
+        fields = {**json.loads(self.raw), **changes, "previous": digest(self.raw)}
+        self.raw = json.dumps(fields | {"version": fields["version"] + 1}).encode()
         Directory.model_validate_json(self.raw)
-        return Bundle((), (Signed(self.raw, self.signatures(self.raw, *by)),))
+        return self.bundle()
 
-    def signatures(self, raw: bytes, *by: str) -> bytes:
-        """Return the signatures of some authorities, or all, over these bytes."""
-        folder = self.network.folder / "authorities"
-        ids = by or tuple(authority.id for authority in self.network.root.authorities)
-        made = (sign(raw, id_, SigningKey.load(folder / id_ / "key-1.pem")) for id_ in ids)
-        return Signatures(signatures=tuple(made)).model_dump_json().encode()
+    def bundle(self) -> Bundle:
+        """Return a bundle with the version that was made last."""
+        return Bundle((), (Signed(self.raw, signatures(self.network, self.raw)),))
 
     def members(self, **changes: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the members, some of them changed."""
@@ -137,7 +143,7 @@ async def test_a_suspended_centre_stops_and_is_sent_nothing(live: Live, authorit
     assert await refusal(live, A, message(to=[B])) == ["unknown-recipient"]
     assert (await live[A].health()).ready
     write_bundle(authorities.next(members=authorities.members(**{B: {"status": "active"}})), live.network.centre(A))
-    write_bundle(Bundle((), (Signed(authorities.raw, authorities.signatures(authorities.raw)),)), live.network.centre(B))
+    write_bundle(authorities.bundle(), live.network.centre(B))
     await eventually(goes_by(live, 3), ANSWER)
     assert live[B].full() is None
     stored = await live.submit(A, message(to=[B]))
@@ -173,12 +179,9 @@ async def test_a_member_joins_and_the_others_need_no_restart(broker: PrivateBrok
         whole = private_network(tmp_path / "network", broker, "registers-joins", ("REGJ", "REGK", "REGL"))
         authorities = Authorities(whole)
         everyone = json.loads(authorities.raw)["members"]
-        authorities.raw = b'{"version": 0}'
-        first = {**json.loads((whole.folder / "directory.json").read_bytes()), "members": everyone[:2], "version": 1}
-        authorities.raw = json.dumps(first).encode()
-        two = Bundle((), (Signed(authorities.raw, authorities.signatures(authorities.raw)),))
+        authorities.raw = json.dumps({**json.loads(authorities.raw), "members": everyone[:2]}).encode()
         for centre in ("REGJ", "REGK"):
-            write_bundle(two, whole.centre(centre))
+            write_bundle(authorities.bundle(), whole.centre(centre))
         live = Live(whole, broker)
         await live.start("REGJ", "REGK")
         try:
@@ -190,3 +193,205 @@ async def test_a_member_joins_and_the_others_need_no_restart(broker: PrivateBrok
             await live.reaches("REGJ", stored.id, "REGL", "accepted", ANSWER)
         finally:
             await live.close()
+
+
+class _Web(http.server.BaseHTTPRequestHandler):
+    """Serves whatever ``served`` holds, and counts how often its body was sent."""
+
+    served: bytes = b""
+    sent = 0
+
+    def do_GET(self) -> None:
+        """Answer 200 with the body, or 304 to who has it."""
+        tag = f'"{digest(self.served)}"'
+        known = self.headers.get("If-None-Match") == tag
+        self.send_response(304 if known else 200)
+        self.send_header("ETag", tag)
+        self.end_headers()
+        if not known:
+            type(self).sent += 1
+            self.wfile.write(self.served)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the standard library's
+        """Say nothing."""
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Web]]:
+    """Run a web server at the URL that the nodes' settings name."""
+    handler = type("Handler", (_Web,), {})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        monkeypatch.setenv("RELAY_DIRECTORY__URL", f"http://127.0.0.1:{server.server_port}/directory.bundle")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield handler
+        server.shutdown()
+        thread.join()
+
+
+async def test_a_version_comes_by_http(
+    web: type[_Web], authorities: Authorities, broker: PrivateBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is no directory, and what is too large, is said and changes nothing; what stays the same is fetched once."""
+    live = Live(authorities.network, broker)
+    web.served = b"no bundle"
+    await live.start(A)
+    try:
+        await eventually(lambda: "bad-bundle" in capsys.readouterr().out, ANSWER)
+        web.served = bytes(MAX_BUNDLE_BYTES + 1)
+        await eventually(lambda: "directory-too-large" in capsys.readouterr().out, ANSWER)
+        web.served = authorities.next().pack()
+        await eventually(goes_by(live, 2), ANSWER)
+        sent = web.sent
+        await asyncio.sleep(0.7)
+        assert web.sent == sent
+        kept = await live[A].centre.store.read(directories.newest)
+        assert kept is not None
+        assert kept.source == "http"
+    finally:
+        await live.close()
+
+
+async def test_files_that_went_back_are_no_way_back(
+    authorities: Authorities, broker: PrivateBroker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A restart with older files goes on with the store's version; so does one with files that are damaged."""
+    live, folder = Live(authorities.network, broker), authorities.network.centre(A)
+    shutil.copytree(folder, tmp_path / "old", ignore=shutil.ignore_patterns("store"))
+    write_bundle(authorities.next(), folder)
+    try:
+        await live.start(A)
+        await live.stop(A)
+        (folder / "directory.bundle").unlink()
+        for name in ("directory.json", "directory.signatures.json"):
+            shutil.copy(tmp_path / "old" / name, folder / name)
+        await live.start(A)
+        assert goes_by(live, 2)()
+        assert "directory-rollback" in capsys.readouterr().out
+        await live.stop(A)
+        (folder / "directory.json").write_bytes(b"{")
+        await live.start(A)
+        assert goes_by(live, 2)()
+        assert "directory-unsigned" in capsys.readouterr().out
+    finally:
+        await live.close()
+
+
+async def test_a_half_written_file_is_no_error_until_it_stays_so(
+    live: Live, authorities: Authorities, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The register's file without its new signatures waits; with them it is in force, and nothing was refused."""
+    signed = authorities.next().versions[0]
+    folder = live.network.centre(A)
+    (folder / "directory.json").write_bytes(signed.raw)
+    await asyncio.sleep(0.25)
+    (folder / "directory.signatures.json").write_bytes(signed.signatures)
+    await eventually(goes_by(live, 2), ANSWER)
+    (folder / "directory.json").write_bytes(authorities.next().versions[0].raw)
+    await eventually(lambda: "directory-unsigned" in capsys.readouterr().out, ANSWER)
+    assert goes_by(live, 2)()
+    assert (await live[A].health()).ready
+
+
+async def test_two_directories_of_one_version_are_noticed_and_kept(live: Live, authorities: Authorities) -> None:
+    """Each node keeps its own and the other's as evidence, raises an alarm about the peer, and says so in its record."""
+    first = authorities.raw
+    one = authorities.next(warn_after=(datetime.now(UTC) + timedelta(days=10)).isoformat())
+    authorities.raw = first
+    other = authorities.next(warn_after=(datetime.now(UTC) + timedelta(days=20)).isoformat())
+    await live.stop(B)
+    write_bundle(one, live.network.centre(A))
+    await eventually(goes_by(live, 2), ANSWER)
+    write_bundle(other, live.network.centre(B))
+    await live.start(B)
+
+    async def kept() -> bool:
+        found = [await live[centre].centre.store.read(directories.evidence) for centre in (A, B)]
+        return [[digest(Bundle.unpack(item.bundle).versions[-1].raw) for item in items] for items in found] == [
+            [digest(other.versions[0].raw)],
+            [digest(one.versions[0].raw)],
+        ]
+
+    await eventually(kept, ANSWER)
+    assert goes_by(live, 2)()
+    alarms = await live[A].centre.store.read(peers.alarms)
+    assert alarms[B].code in ("directory-fork", "directory-mismatch")
+    assert AuditStep.DIRECTORY_CONTRADICTED in [leaf["step"] for leaf in await steps(live, A)]
+
+
+async def test_a_directory_that_expires_stops_new_messages_until_a_newer_one_comes(
+    live: Live, authorities: Authorities, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Receipts go on meanwhile; a message that comes is taken once the next version is there."""
+    before = await live.submit(A, message(to=[B], case_number="BEFORE"))
+    await live.reaches(A, before.id, B, "accepted", ANSWER)
+    soon = datetime.now(UTC) + timedelta(seconds=4)
+    write_bundle(authorities.next(warn_after=soon.isoformat(), expires_at=soon.isoformat()), live.network.centre(A))
+    await eventually(goes_by(live, 2), ANSWER)
+    await eventually(lambda: live[A].full() is not None and live[B].full() is not None, ANSWER)
+    assert await refusal(live, A, message(to=[B])) == ["directory-expired"]
+    assert not (await live[A].health()).ready
+    await eventually(lambda: "directory.expired" in capsys.readouterr().out, ANSWER)
+    assert [one.id for one in await live.take(B, ANSWER)] == [before.id]
+    assert "delivered" in await live.reaches(A, before.id, B, "delivered", ANSWER)
+    sealed = live.seal(A, [B], [message(to=[B], case_number="MEANWHILE")], first=2)
+    await live.inject(A, B, sealed.raw)
+    await eventually(lambda: waiting(live[B]) == 1, ANSWER)
+    later = (datetime.now(UTC) + timedelta(days=30)).isoformat()
+    write_bundle(authorities.next(warn_after=later, expires_at=later), live.network.centre(B))
+    await eventually(goes_by(live, 3), ANSWER)
+    assert live[A].full() is None
+    assert [one.id for one in await live.take(B, ANSWER)] == [sealed.envelope.core.messages[0].id]
+
+
+def waiting(node: Node) -> int:
+    """Return how many envelopes wait at a node for a newer directory."""
+    return int(node.centre.metrics.registry.get_sample_value("relay_waiting_envelopes") or 0)
+
+
+async def test_an_envelope_that_names_a_newer_directory_waits_for_it(live: Live, authorities: Authorities) -> None:
+    """Signed with a key that B does not know yet, it is taken as soon as B has the directory that lists it."""
+    key = SigningKey.generate()
+    listed = next(one for one in json.loads(authorities.raw)["members"] if one["id"] == A)["keys"]
+    signing = next(one for one in listed if one["use"] == "signing")
+    new = signing | {"id": key.id, "public": base64.b64encode(key.public).decode()}
+    bundle = authorities.next(members=authorities.members(**{A: {"keys": [*listed, new]}}))
+    centre = live[A].centre
+    draft = Draft(new_id(A), message(to=[B]), now_ms() + 3_600_000)
+    sealed = Sealer(A, live.network.id, key).seal(
+        "batch", "routine", [draft], [Addressee(B, centre.sealing_key(B), 1)], epoch=1, directory=2, now=now_ms()
+    )
+    await live.inject(A, B, sealed.raw)
+    await eventually(lambda: waiting(live[B]) == 1, ANSWER)
+    write_bundle(bundle, live.network.centre(B))
+    assert [one.id for one in await live.take(B, ANSWER)] == [draft.id]
+    assert waiting(live[B]) == 0
+
+
+async def test_what_waits_is_bounded_and_not_for_ever(
+    authorities: Authorities, broker: PrivateBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the bound, and when the time is over, the directory in force decides: a sample is kept, nothing else."""
+    monkeypatch.setenv("RELAY_DIRECTORY__WAITING__SECONDS", "1")
+    monkeypatch.setenv("RELAY_DIRECTORY__WAITING__ENVELOPES", "2")
+    live = Live(authorities.network, broker)
+    await live.start(A, B)
+    try:
+        centre, stranger = live[A].centre, SigningKey.generate()
+        for number in range(3):
+            sealed = Sealer(A, live.network.id, stranger).seal(
+                "batch",
+                "routine",
+                [Draft(new_id(A), message(to=[B]), now_ms() + 3_600_000)],
+                [Addressee(B, centre.sealing_key(B), number + 1)],
+                epoch=1,
+                directory=9,
+                now=now_ms(),
+            )
+            await live.inject(A, B, sealed.raw)
+        dropped = live[B].centre.metrics.dropped.labels("directory-too-old")
+        await eventually(lambda: dropped._value.get() >= 1, ANSWER)
+        await eventually(lambda: dropped._value.get() == 3, ANSWER)
+        assert waiting(live[B]) == 0
+    finally:
+        await live.close()
