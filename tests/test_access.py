@@ -203,7 +203,7 @@ async def test_a_search_needs_the_role_audit_and_a_reason(served: Served) -> Non
     assert code(await served.ask(A, "anna").get("/v1/messages", params={"kind": "alert"})) == (422, "bad-request")
     assert (await served.ask(A, "anna").get("/v1/messages", params={"kind": "alert", **WHY})).status_code == 200
     (leaf,) = await served.leaves(A, "searched")
-    assert (leaf["actor"], leaf["why"]) == ("anna (Anna Example)", "kind: order 7")
+    assert (leaf["actor"], leaf["why"]) == ("anna (Anna Example)", "kind; order 7")
 
 
 # Tokens

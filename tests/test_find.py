@@ -579,7 +579,7 @@ async def test_a_search_goes_on_record_with_the_names_of_its_filters_alone(askin
     before = len(await leaves())
     await asking.found("EAST", identifier="9700110", kind="seizure", limit=3)
     leaf = (await leaves())[-1]
-    assert (leaf["step"], leaf["actor"], leaf["why"]) == ("searched", "operator", "identifier kind: case 17")
+    assert (leaf["step"], leaf["actor"], leaf["why"]) == ("searched", "operator", "identifier kind; case 17")
     assert "9700110" not in json.dumps(leaf)
     await asking.get("EAST", limit=3)
     assert len(await leaves()) == before + 1

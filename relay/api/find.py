@@ -172,7 +172,7 @@ async def find(request: Request, asked: Annotated[Filters, QueryParameters()]) -
     if given == ["state"]:
         return await listed(here(request), asked.limit, asked.before, asked.state)
     query = _query(centre, asked)
-    leaf = centre.audit.leaf(AuditStep.SEARCHED, centre.now(), actor=actor(request), why=f"{' '.join(given)}: {asked.reason}")
+    leaf = centre.audit.leaf(AuditStep.SEARCHED, centre.now(), actor=actor(request), why=f"{' '.join(given)}; {asked.reason}")
     points.reach(Point.SEARCH_COMMIT_BEFORE)
     await centre.store.write(lambda connection: centre.audit.append(connection, [leaf]))
     points.reach(Point.SEARCH_COMMIT_AFTER)
