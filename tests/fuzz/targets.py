@@ -14,11 +14,12 @@ from functools import partial
 from random import Random
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from relay import envelope as wire
 from relay import messages, receipts, seal
-from relay.api import auth, body, inbox, problems
+from relay.api import asked, auth, body, find, inbox, problems, received, requests, retention, steering
 from relay.api import messages as api_messages
 from relay.directory import Directory, Root, Signatures, digest, read_directory, read_root, sign
 from relay.envelope import Envelope
@@ -35,6 +36,13 @@ DIRECTORY = Directory.model_validate_json(corpus.REGISTER)
 AUTHORITIES = {authority.id: signing(f"authority {authority.id}") for authority in ROOT.authorities}
 KEYS = {centre: {key.id: key} for centre, suite in SUITES.items() for key in [sealing(centre, suite)]}
 BATCH_LINES = 20
+ASKED: tuple[type[BaseModel], ...] = (
+    inbox.Nack,
+    received.ActAsked,
+    retention.RetentionRun,
+    retention.HoldAsked,
+    steering.Steering,
+)
 LENGTHS = (0, 1, 47, 48, 80, 1168, 2**15, 2**16 - 1, 2**24, 2**31, 2**32 - 1)
 
 
@@ -189,6 +197,49 @@ def acknowledgement(raw: bytes) -> None:
     inbox._acknowledgement(raw)
 
 
+def question(raw: bytes) -> None:
+    """Take the body of whatever an operator or a system asks for, as each route would that fits it."""
+    taken, refusal = 0, None
+    for model in ASKED:
+        try:
+            asked.read(model, raw)
+            taken += 1
+        except Refused as refused:
+            refusal = refused
+    for form in (requests.ReleaseQuestion, requests.ReleaseDecision):
+        try:
+            requests._given(form, raw)
+            taken += 1
+        except Refused as refused:
+            refusal = refused
+    if not taken and refusal is not None:
+        json.dumps(problems.document(refusal))
+        raise refusal
+
+
+def query(raw: bytes) -> None:
+    """Take the query of a search, as far as it is read before the store is asked."""
+    request = Request({"type": "http", "method": "GET", "path": "/v1/messages", "query_string": raw, "headers": []})
+    given: dict[str, object] = {**request.query_params, "identifier": request.query_params.getlist("identifier")}
+    try:
+        filters = find.Filters.model_validate(given)
+    except ValidationError as error:
+        raise Refused("bad-request", f"{error.error_count()} parameters are not of their form.") from None
+    try:
+        find._check(request, filters, filtered=bool(given.keys() - find._NO_FILTERS - find._BY_STATE - {"identifier"}))
+    except Refused as refused:
+        json.dumps(problems.document(refused))
+        raise
+
+
+def shown(raw: bytes) -> None:
+    """Take a header that a peer shows as proof, as the centre that should have signed it."""
+    core = next((one for member in DIRECTORY.members if (one := seal.signed_by(raw, member, NETWORK))), None)
+    if core is None:
+        raise NotAuthentic("bad-signature", "Nobody of the network signed it.")
+    held(any(raw == one.header for one in corpus.PARSED), "a header that nobody signed proves something")
+
+
 def batch(raw: bytes) -> None:
     """Take a batch of lines, and tell what is wrong with each."""
     lines = api_messages._lines(raw, BATCH_LINES)
@@ -210,18 +261,30 @@ def _header_lines(dice: Random) -> bytes:
     return b"\n".join(bytes_of(dice, dice.choice(corpus.HEADERS), corpus.HEADERS) for _ in range(dice.randint(1, 4)))
 
 
+def _header_shown(dice: Random) -> bytes:
+    """Return a header, mostly changed: of a changed one none may count."""
+    good = dice.choice(corpus.HEADERS_SHOWN)
+    return good if dice.random() < 0.1 else bytes_of(dice, good, corpus.HEADERS_SHOWN)
+
+
 TARGETS = (
-    Target("messages.parse", 350, of_json(corpus.MESSAGES), submitted, Refused),
-    Target("messages.read", 250, of_json([*corpus.MESSAGES, *corpus.NEWER]), received, Refused),
+    Target("messages.parse", 300, of_json(corpus.MESSAGES), submitted, Refused),
+    Target("messages.read", 215, of_json([*corpus.MESSAGES, *corpus.NEWER]), received, Refused),
     Target("envelope.parse", 150, envelope, parsed, NotAuthentic),
     Target("seal.unseal", 20, signed_envelope, opened, EnvelopeError),
     Target("receipts.receipt", 40, of_json(corpus.CONTROL), partial(control, receipts.Receipt), Rejected),
     Target("receipts.mark", 40, of_json(corpus.CONTROL), partial(control, receipts.Mark), Rejected),
     Target("receipts.nack", 40, of_json(corpus.CONTROL), partial(control, receipts.Nack), Rejected),
+    Target("receipts.void", 10, of_json(corpus.VOIDS), partial(control, receipts.Void), Rejected),
+    Target("receipts.heartbeat", 15, of_json(corpus.BEATS), partial(control, receipts.Heartbeat), Rejected),
+    Target("receipts.epoch", 10, of_json(corpus.EPOCHS), partial(control, receipts.EpochClosed), Rejected),
+    Target("seal.shown", 10, _header_shown, shown, NotAuthentic),
     Target("directory.register", 15, of_json(corpus.DIRECTORIES), register, Misconfigured),
     Target("directory.signatures", 10, of_json(corpus.SIGNED), signatures, Misconfigured),
     Target("directory.root", 10, of_json(corpus.ROOTS), root, Misconfigured),
     Target("api.headers", 25, _header_lines, headers, Refused),
     Target("api.acknowledgement", 25, of_json(corpus.ACKNOWLEDGEMENTS), acknowledgement, Refused),
+    Target("api.bodies", 25, of_json(corpus.ASKED), question, Refused),
+    Target("api.query", 15, of_bytes(corpus.QUERIES), query, Refused),
     Target("api.batch", 25, of_bytes(corpus.BATCHES), batch, Refused),
 )
