@@ -36,11 +36,12 @@ from relay.keys import SigningKey
 from relay.network import Network, load_network
 from relay.outbox import Stored
 from relay.points import Point
+from relay.proving import Proving
 from relay.rabbit import Management, PrivateBroker
 from relay.received import Act
 from relay.release import Done, Releases
 from relay.settings import load
-from relay.store import Connection, clocks, directories, parked, record, retained, samples, threads
+from relay.store import Connection, clocks, compared, directories, parked, record, retained, samples, threads
 from relay.store.tables import IDEMPOTENCY, INBOX_MESSAGE
 from tests.crash import Crashing, armed
 from tests.live import EXAMPLES, eventually, message, private_network, redirect, signatures
@@ -640,14 +641,54 @@ async def admitting(world: World) -> Callable[[], Awaitable[Any]]:
     return admit
 
 
-def asking(method: str, path: str) -> Scene:
+async def comparing(world: World) -> Callable[[], Awaitable[Any]]:
+    """Compare with B what was just sent to it: asked again after the end, and agreed on."""
+    await world.accepted()
+    now = now_ms()
+    due = partial(compared.add_due, peers=[B], first=now - 3_600_000, until=now + 3_600_000)
+    await world.live[A].centre.store.write(due)
+
+    async def compare() -> None:
+        with world.live.at(A):
+            await world.live[A].comparison.round()
+
+    async def agreed() -> None:
+        await compare()
+
+        async def nothing_due() -> bool:
+            return not await world.live[A].centre.store.read(partial(compared.due, limit=10))
+
+        await eventually(nothing_due)
+        assert await world.live[A].centre.store.read(compared.differences) == []
+
+    world.later.append(agreed)
+    return compare
+
+
+async def proving(world: World) -> Callable[[], Awaitable[Any]]:
+    """Prove what became of a message; that it was done is on record."""
+    stored, _ = await world.accepted()
+
+    async def prove() -> None:
+        with world.live.at(A):
+            await Proving(world.live[A].centre).prove(stored.id, "tester")
+
+    async def again() -> None:
+        await prove()
+        assert await leaves(world.live, A, "proved")
+
+    world.later.append(again)
+    return prove
+
+
+def asking(method: str, path: str, step: str) -> Scene:
     """Return the scene in which an operator, or a system, asks A's API for something that is recorded."""
 
     async def scene(world: World) -> Callable[[], Awaitable[Any]]:
         role: Literal["operator", "system"] = "operator" if method == "GET" else "system"
         headers = {"Authorization": f"Bearer {world.live.network.token(A, role)}"}
         url = f"http://{world.live[A].centre.settings.api.listen}"
-        before = len(await leaves(world.live, A, "searched" if method == "GET" else "refused"))
+        before = len(await leaves(world.live, A, step))
 
         async def ask() -> int:
             async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=10, trust_env=False) as client:
@@ -658,7 +699,7 @@ def asking(method: str, path: str) -> Scene:
 
         async def again() -> None:
             assert await ask() in (200, 400, 422)
-            assert len(await leaves(world.live, A, "searched" if method == "GET" else "refused")) > before
+            assert len(await leaves(world.live, A, step)) > before
 
         world.later.append(again)
         return ask
@@ -754,8 +795,11 @@ GROUPS: dict[str, list[Case]] = {
     RECORDED: [
         *cases(A, reminding, *around("remind-commit")),
         *cases(A, releasing, *around("release-commit")),
-        *cases(A, asking("GET", "/v1/messages?kind=seizure&reason=case"), *around("search-commit")),
-        *cases(A, asking("POST", "/v1/messages"), *around("refusal-commit")),
+        *cases(A, comparing, *around("comparison-commit"), P.COMPARISON_POSTED),
+        *cases(A, proving, *around("proof-commit")),
+        *cases(A, asking("GET", "/v1/audit/export", "exported"), *around("export-commit")),
+        *cases(A, asking("GET", "/v1/messages?kind=seizure&reason=case", "searched"), *around("search-commit")),
+        *cases(A, asking("POST", "/v1/messages", "refused"), *around("refusal-commit")),
         *cases(A, admitting, *around("access-commit")),
     ],
 }
