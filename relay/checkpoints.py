@@ -145,11 +145,12 @@ class Checkpoints:
         """Take, in this transaction, a checkpoint of this centre that a third one holds; return what follows the commit."""
         return self._log.judge(connection, self._own(note), now)
 
-    def tell(self) -> None:
-        """Tell the witnesses that this log is damaged."""
+    def tell(self, size: int) -> None:
+        """Tell the witnesses that this log is damaged; each of them may hold the checkpoint that showed it."""
         self._alert = True
-        for one in self._told.values():
-            one.due = 0.0
+        for told in map(self._of, self._witnesses()):
+            told.due = 0.0
+            told.owed.update({size} - {0})
         self._wake.set()
 
     def _commit(self, connection: Connection, due: Sequence[str], *, fresh: bool) -> _Round:

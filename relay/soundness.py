@@ -20,17 +20,17 @@ from relay.log import Event
 from relay.store import Connection, checkpoints, trees
 from relay.store.checkpoints import Damage
 from relay.store.trees import Check, Fault
-from relay.witnessed import Read
+from relay.witnessed import Checkpoint, Read
 
 LEAVES_AT_ONCE = 2048
 TROUBLE_SECONDS = 1.0
 
 
 class Told(Protocol):
-    """Who is told that the log is damaged; called on the event loop."""
+    """Who is told that the log is damaged, on the event loop."""
 
-    def __call__(self) -> None:
-        """Tell the witnesses."""
+    def __call__(self, size: int) -> None:
+        """Tell the witnesses, with a proof from the checkpoint of this size that showed it; 0: none did."""
 
 
 class Soundness:
@@ -92,8 +92,8 @@ class Soundness:
         try:
             if trees.root(connection, epoch, last.size) == last.root:
                 return None
-        except LookupError as error:
-            return Fault(epoch, 0, last.size - 1, str(error.args[0]))
+        except (LookupError, ValueError) as error:
+            return Fault(epoch, 0, last.size - 1, str(error.args[0] if error.args else error))
         sentence = f"The first {last.size} entries of epoch {epoch} do not have the root that was signed for them."
         return Fault(epoch, 0, last.size - 1, sentence)
 
@@ -128,4 +128,4 @@ class Soundness:
         self._centre.metrics.audit_damaged.set(1)
         self._centre.log.error(Event.AUDIT_DAMAGED, epoch=damage.epoch, code="audit-damaged", detail=damage.detail)
         if self.tell is not None:
-            self.tell()
+            self.tell(Checkpoint.model_validate_json(damage.shown.statement).size if damage.shown is not None else 0)

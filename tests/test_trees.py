@@ -126,6 +126,14 @@ def test_an_altered_entry_is_named(connection: Connection, position: int) -> Non
     assert position >= 3 * TILE or fault.first == fault.last
 
 
+def test_something_else_in_the_place_of_an_entry_is_named(connection: Connection) -> None:
+    """SQLite takes text in a column of bytes."""
+    connection.exec_driver_sql("UPDATE audit SET leaf = 'text' WHERE position = 3 AND epoch = ?", (EPOCH,))
+    assert checked(connection) == Fault(EPOCH, 3, 3, f"Entry 3 of epoch {EPOCH} is no entry.")
+    with pytest.raises(LookupError):
+        trees.leaf_hashes(connection, EPOCH, 0, 10)
+
+
 def test_a_missing_entry_is_named(connection: Connection) -> None:
     """In the middle, where the next one takes no place of it; and at the end, below the last checkpoint."""
     connection.exec_driver_sql("DELETE FROM audit WHERE position >= ? AND epoch = ?", (SIZE - 30, EPOCH))

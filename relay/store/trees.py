@@ -101,7 +101,7 @@ def leaf_hashes(connection: Connection, epoch: int, first: int, count: int) -> l
     found = connection.execute(_LEAVES, {"of": epoch, "first": first, "end": first + count}).all()
     if len(found) != count:
         raise LookupError(f"The log of epoch {epoch} lacks {count - len(found)} of the entries {first} to {first + count - 1}.")
-    return [merkle.hash_leaf(row.leaf) for row in found]
+    return [merkle.hash_leaf(_octets(row.leaf)) for row in found]
 
 
 def check(connection: Connection, state: Check, limit: int) -> Fault | None:
@@ -112,22 +112,15 @@ def check(connection: Connection, state: Check, limit: int) -> Fault | None:
     """
     begun = state.tree.size
     found = connection.execute(_LEAVES, {"of": state.epoch, "first": begun, "end": begun + limit}).all()
-    for row, position in zip(found, range(begun, begun + limit), strict=False):
-        if row.position != position:
-            return _missing(state.epoch, position)
+    if (fault := _check_places(state.epoch, begun, found)) is not None:
+        return fault
     sizes = _checkpoints(connection, state.epoch, begun, begun + limit)
     tiles = _tiles(connection, state.epoch, begun, begun + limit)
     for row in found:
         hashed = merkle.hash_leaf(row.leaf)
-        kept, at = tiles.get(row.position // TILE), row.position % TILE * HASH_BYTES
-        if kept and kept[at : at + HASH_BYTES] != hashed:
-            sentence = f"Entry {row.position} of epoch {state.epoch} is not what it was when its hash was kept."
-            return Fault(state.epoch, row.position, row.position, sentence)
-        state.tile.append(hashed)
-        if len(state.tile) == TILE:
-            whole, state.tile = state.tile, []
-            if kept and (fault := _check_subtrees(connection, state.epoch, row.position // TILE, whole)) is not None:
-                return fault
+        kept = tiles.get(row.position // TILE)
+        if (fault := _check_entry(connection, state, row.position, hashed, kept)) is not None:
+            return fault
         state.tree.append(hashed)
         if (said := sizes.pop(state.tree.size, None)) is not None and (fault := _check_root(state, said)) is not None:
             return fault
@@ -141,7 +134,7 @@ def _subtree(connection: Connection, epoch: int, level: int, index: int, subtree
         return merkle.hash_complete(leaf_hashes(connection, epoch, index << level, 1 << level))
     kept = connection.execute(_SUBTREE, {"of": epoch, "at": level, "n": index}).scalar()
     if kept is not None:
-        return bytes(kept)
+        return _octets(kept)
     if level == TILE_LEVEL:
         return merkle.hash_complete(leaf_hashes(connection, epoch, index << level, 1 << level))
     return merkle.hash_children(subtree(level - 1, 2 * index), subtree(level - 1, 2 * index + 1))
@@ -153,8 +146,8 @@ def _write_tile(connection: Connection, epoch: int, number: int, hashes: Sequenc
     level, hashed, rows = TILE_LEVEL, merkle.hash_complete(hashes), list[dict[str, Any]]()
     rows.append({"epoch": epoch, "level": level, "number": number, "hash": hashed})
     while number & 1:
-        left = connection.execute(_SUBTREE, {"of": epoch, "at": level, "n": number - 1}).scalar_one()
-        level, number, hashed = level + 1, number >> 1, merkle.hash_children(bytes(left), hashed)
+        left = _octets(connection.execute(_SUBTREE, {"of": epoch, "at": level, "n": number - 1}).scalar())
+        level, number, hashed = level + 1, number >> 1, merkle.hash_children(left, hashed)
         rows.append({"epoch": epoch, "level": level, "number": number, "hash": hashed})
     upsert(connection, AUDIT_SUBTREE, rows, ["hash"])
 
@@ -174,7 +167,30 @@ def _checkpoints(connection: Connection, epoch: int, above: int, upto: int) -> d
 def _tiles(connection: Connection, epoch: int, above: int, upto: int) -> dict[int, bytes]:
     of = AUDIT_TILE.c
     query = select(of.number, of.hashes).where(of.epoch == epoch, of.number >= above // TILE, of.number <= upto // TILE)
-    return {row.number: bytes(row.hashes) for row in connection.execute(query)}
+    return {row.number: row.hashes if isinstance(row.hashes, bytes) else b"damaged" for row in connection.execute(query)}
+
+
+def _check_places(epoch: int, first: int, found: Sequence[Any]) -> Fault | None:
+    """Look for a hole between entries, and for one that is not even bytes."""
+    for row, position in zip(found, range(first, first + len(found)), strict=True):
+        if row.position != position:
+            return _missing(epoch, position)
+        if not isinstance(row.leaf, bytes):
+            return Fault(epoch, position, position, f"Entry {position} of epoch {epoch} is no entry.")
+    return None
+
+
+def _check_entry(connection: Connection, state: Check, position: int, hashed: bytes, kept: bytes | None) -> Fault | None:
+    """Compare an entry's hash with the one that was kept, if its tile was, and with the last of a tile the subtrees above."""
+    at = position % TILE * HASH_BYTES
+    if kept and kept[at : at + HASH_BYTES] != hashed:
+        sentence = f"Entry {position} of epoch {state.epoch} is not what it was when its hash was kept."
+        return Fault(state.epoch, position, position, sentence)
+    state.tile.append(hashed)
+    if len(state.tile) < TILE:
+        return None
+    whole, state.tile = state.tile, []
+    return _check_subtrees(connection, state.epoch, position // TILE, whole) if kept else None
 
 
 def _check_subtrees(connection: Connection, epoch: int, number: int, hashes: Sequence[bytes]) -> Fault | None:
@@ -187,7 +203,7 @@ def _check_subtrees(connection: Connection, epoch: int, number: int, hashes: Seq
         if not number & 1:
             return None
         left = connection.execute(_SUBTREE, {"of": epoch, "at": level, "n": number - 1}).scalar_one()
-        level, number, hashed = level + 1, number >> 1, merkle.hash_children(bytes(left), hashed)
+        level, number, hashed = level + 1, number >> 1, merkle.hash_children(left, hashed)
 
 
 def _check_root(state: Check, said: str) -> Fault | None:
@@ -197,6 +213,13 @@ def _check_root(state: Check, said: str) -> Fault | None:
         return None
     sentence = f"Entries {known} to {state.tree.size - 1} of epoch {state.epoch} do not have the root that was signed for them."
     return Fault(state.epoch, known, state.tree.size - 1, sentence)
+
+
+def _octets(value: object) -> bytes:
+    """Return what a column of bytes holds; SQLite would hold anything else as well, put there by somebody else."""
+    if isinstance(value, bytes):
+        return value
+    raise LookupError("The log of an epoch holds something that is no entry and no hash.")
 
 
 def _missing(epoch: int, position: int) -> Fault:
