@@ -149,8 +149,9 @@ async def give_up(live: Live, count: int, attempts_: int = attempts.LIMIT) -> li
         await queue.purge()  # the marks that came behind it
     settings = load(live.network.node_file(B))
     store = await Store.open(settings.store.file, B, settings.network, 0)
+    digest, now = hashlib.sha256(taken.body).digest(), live[A].centre.now()
     for _ in range(attempts_):
-        await store.write(lambda connection: attempts.begin(connection, hashlib.sha256(taken.body).digest(), live[A].centre.now()))
+        await store.write(lambda connection: attempts.begin(connection, digest, now))
     await store.close()
     return ids
 

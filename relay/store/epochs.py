@@ -158,7 +158,7 @@ def note_unknown(connection: Connection, epoch: int, peer: str, held: Sequence[E
         return ()
     value = _get(connection, _TURNED) or {**_NO_TURN, "epoch": epoch, "unknown": []}
     noted = [Unknown(*one) for one in value["unknown"]]
-    fresh = []
+    fresh: list[Unknown] = []
     for one in earlier:
         last = _known_to_be_sent(connection, value, peer, one)
         last = max([last, *(old.last for old in noted if (old.peer, old.epoch, old.lane) == (peer, one.epoch, one.lane))])

@@ -1,4 +1,4 @@
-"""Rows of the epochs that senders were heard in: how many new ones a sender may begin is bounded, since each keeps rows for good."""
+"""Rows of the epochs that senders were heard in: how many a sender may begin is bounded, since each keeps rows for good."""
 
 from __future__ import annotations
 

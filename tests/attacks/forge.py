@@ -83,7 +83,7 @@ def control(
 ) -> Sealed:
     """Return a control envelope to B as a hostile member could seal it."""
     centre = live[origin].centre
-    content = body if isinstance(body, bytes) else receipts.write(body)  # type: ignore[arg-type]
+    content = body if isinstance(body, bytes) else receipts.write(body)
     return centre.sealer.seal(
         kind,
         lane,

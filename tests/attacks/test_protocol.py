@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from relay import limits, receipts, topology
 from relay.envelope import new_id
+from relay.handover import Given
 from relay.limits import Gate, Rate
 from relay.receipts import Echo, EpochClosed, Heartbeat, Nack, Statement, Void
 from relay.recovery import Recovery
@@ -168,7 +169,7 @@ async def test_sequences_far_ahead_are_one_gap(live: Live) -> None:
     epoch = 41
     before = await rows(live, INBOX_CLOSED)
     await messages_of(live, message(case_number="FAR-AHEAD"), HIGHEST, epoch)
-    given = []
+    given: list[Given] = []
     while not given:
         given = await live.take(B, wait=5)
     assert await rows(live, INBOX_CLOSED) == before + 1

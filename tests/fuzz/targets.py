@@ -19,8 +19,9 @@ from starlette.requests import Request
 
 from relay import envelope as wire
 from relay import messages, receipts, seal
-from relay.api import asked, auth, body, find, inbox, problems, received, requests, retention, steering
+from relay.api import asked, auth, body, find, inbox, problems, requests, retention, steering
 from relay.api import messages as api_messages
+from relay.api import received as api_received
 from relay.directory import Directory, Root, Signatures, digest, read_directory, read_root, sign
 from relay.envelope import Envelope
 from relay.errors import EnvelopeError, Misconfigured, NotAuthentic, Refused, Rejected
@@ -38,7 +39,7 @@ KEYS = {centre: {key.id: key} for centre, suite in SUITES.items() for key in [se
 BATCH_LINES = 20
 ASKED: tuple[type[BaseModel], ...] = (
     inbox.Nack,
-    received.ActAsked,
+    api_received.ActAsked,
     retention.RetentionRun,
     retention.HoldAsked,
     steering.Steering,
@@ -206,7 +207,8 @@ def question(raw: bytes) -> None:
             taken += 1
         except Refused as refused:
             refusal = refused
-    for form in (requests.ReleaseQuestion, requests.ReleaseDecision):
+    forms: tuple[Any, ...] = (requests.ReleaseQuestion, requests.ReleaseDecision)
+    for form in forms:
         try:
             requests._given(form, raw)
             taken += 1
