@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,3 +136,11 @@ def test_nothing_committed_names_a_registry_or_somebodys_machine() -> None:
         ["git", "grep", "-nIE", f"{hosts}|{paths}", "--", "."], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.stdout == ""
+
+
+def test_the_layers_of_the_overview_are_those_that_are_enforced() -> None:
+    """Line by line the picture is the contract; a line of many modules may go on below."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    enforced = [line.split(" | ") for line in contracts[0]["layers"] if line != "__main__"]
+    drawn = (ROOT / "docs" / "overview.md").read_text(encoding="utf-8").rpartition("## Layers")[2].split("```")[1]
+    assert [line.split() for line in drawn.replace("\n    ", "  ").strip().splitlines()] == enforced
