@@ -14,8 +14,10 @@ from relay.api.contract import Time
 from relay.api.served import Here, here
 from relay.clock import iso
 from relay.directory import Member
+from relay.errors import NotFound
 from relay.recovery import View
-from relay.store import Connection, compared, epochs, peers
+from relay.store import Connection, compared, epochs, peers, witnessed
+from relay.witnessed import Note
 
 router = APIRouter(tags=["peers"], dependencies=[OPERATE])
 
@@ -33,7 +35,7 @@ class Duty(_Body):
 
 
 class PeerAlarm(_Body):
-    """The last thing that was wrong with a peer's store or directory."""
+    """The last thing that was wrong with a peer's store, directory or audit log."""
 
     code: str = Field(description="`peer-went-back`, `peer-new-epoch` or `directory-mismatch`; `relay explain CODE` says more")
     at: Time
@@ -49,6 +51,36 @@ class CountsDiffer(_Body):
     ours: int = Field(description="sent: messages that the peer signed for; received: messages that are held here")
     theirs: int = Field(description="the same, as the peer counts; equal numbers: other messages")
     times: int = Field(description="how often it was seen, unchanged; the second time raises the alarm")
+
+
+class SignedNote(_Body):
+    """What was signed, as its exact text; the key's id; the signature in hex."""
+
+    statement: str
+    key: str
+    signature: str
+
+
+class Caught(_Body):
+    """Evidence that a peer has two histories: two of its checkpoints that can't both be true, or one that it does not prove."""
+
+    code: str = Field(description="`audit-split-view`, `audit-shrunk` or `audit-unproved`; `relay explain CODE` says more")
+    at: Time
+    held: SignedNote = Field(description="what this centre held")
+    given: SignedNote = Field(description="what came then")
+    source: str = Field(description="from which centre that came")
+    proof: list[str] | None = Field(description="the consistency proof that was given, in hex, and does not hold")
+
+
+class PeerDetail(_Body):
+    """What is held of a peer's audit log, and the evidence against it, if any."""
+
+    centre: str
+    epoch: int | None = Field(description="null: this centre is no witness of it, or was given no checkpoint yet")
+    size: int | None = Field(description="entries under its last checkpoint that this centre countersigned")
+    at: Time | None
+    checkpoint: SignedNote | None
+    evidence: list[Caught]
 
 
 class PeerState(_Body):
@@ -124,6 +156,42 @@ async def recovery(request: Request) -> Response:
     here_ = here(request)
     body = _recovery(await here_.node.recovery.view(), here_.centre.store.epoch)
     return Response(body.model_dump_json(), media_type="application/json")
+
+
+@router.get("/v1/peers/{centre}", responses={200: {"model": PeerDetail}}, summary="What is held of a peer's audit log")
+async def detail(centre: str, request: Request) -> Response:
+    """Say how far this centre countersigned a peer's log, and what shows that it has two histories. Role `operate`."""
+    here_ = here(request)
+    if here_.centre.directory.member(centre) is None:
+        raise NotFound("unknown-peer", f"{centre} is no active member of the network.")
+    body = await here_.centre.store.read(lambda connection: _detail(connection, centre))
+    return Response(body.model_dump_json(), media_type="application/json")
+
+
+def _detail(connection: Connection, centre: str) -> PeerDetail:
+    held = witnessed.latest(connection, centre)
+    return PeerDetail(
+        centre=centre,
+        epoch=held.said.epoch if held else None,
+        size=held.said.size if held else None,
+        at=iso(held.at) if held else None,
+        checkpoint=_note(held.note) if held else None,
+        evidence=[
+            Caught(
+                code=one.code,
+                at=iso(one.at),
+                held=_note(one.held),
+                given=_note(one.given),
+                source=one.source,
+                proof=list(one.proof.hashes) if one.proof else None,
+            )
+            for one in witnessed.evidence(connection, centre)
+        ],
+    )
+
+
+def _note(note: Note) -> SignedNote:
+    return SignedNote(statement=note.statement, key=note.key, signature=note.signature)
 
 
 def _known(connection: Connection) -> tuple[dict[str, peers.Peer], dict[str, peers.Alarm]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -39,6 +39,28 @@ def _differs(one: dict[str, Any]) -> str:
         f"{one['side']}, lane {one['lane']}, {one['first']} to {one['until']}: {one['ours']} {what} here, "
         f"{one['theirs']} counted there; seen {one['times']} times"
     )
+
+
+@app.command("show")
+def show(
+    centre: Annotated[str, typer.Argument(help="id of the centre")],
+    as_json: AsJson = False,
+    config: Config = None,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Show how far this node countersigned a peer's audit log, and the evidence that it has two histories, if any."""
+    with client(where(config, url, token_file), "operator") as node:
+        answer = node.ask("GET", f"/v1/peers/{centre}")
+    if as_json:
+        give(answer.text)
+        return
+    found = answer.json()
+    countersigned = f"{found['size']} entries of epoch {found['epoch']}, {found['at']}" if found["size"] else "nothing"
+    give(f"{centre}: {countersigned} countersigned here")
+    for one in found["evidence"]:
+        give(f"{one['code']} {one['at']}, from {one['source']}; both are signed by {centre}:")
+        give(f"  held:  {one['held']['statement']}\n  given: {one['given']['statement']}")
 
 
 def _line(one: dict[str, Any]) -> str:
