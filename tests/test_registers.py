@@ -18,7 +18,7 @@ import pytest
 from relay import messages
 from relay.audit import AuditStep
 from relay.clock import now_ms
-from relay.directory import MAX_BUNDLE_BYTES, Bundle, Directory, Signed, digest, write_bundle
+from relay.directory import MAX_BUNDLE_BYTES, Bundle, Directory, Signatures, Signed, digest, write_bundle
 from relay.envelope import new_id
 from relay.errors import NotReady, RelayError
 from relay.keys import SigningKey
@@ -57,8 +57,12 @@ class Authorities:
         return [member | changes.get(member["id"], {}) for member in json.loads(self.raw)["members"]]
 
     def suspend(self, centre: str) -> Bundle:
-        """Return a bundle in which a member is suspended."""
-        return self.next(members=self.members(**{centre: {"status": "suspended"}}))
+        """Return a bundle in which a member is suspended, on the word of one authority."""
+        before = self.bundle().versions
+        self.next(members=self.members(**{centre: {"status": "suspended"}}))
+        every = Signatures.model_validate_json(signatures(self.network, self.raw)).signatures
+        one = Signatures(signatures=every[:1]).model_dump_json().encode()
+        return Bundle((), (*before, Signed(self.raw, one)))
 
 
 @pytest.fixture
