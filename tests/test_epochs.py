@@ -168,7 +168,7 @@ async def test_a_hole_is_asked_for_when_its_origin_says_nothing_of_it(live: Live
 
 async def test_a_node_publishes_nothing_before_a_peer_spoke(live: Live) -> None:
     """At the start what was taken is stored and waits for a peer's echo; when nobody answers in time it goes out."""
-    await live.stop(A, B)
+    await live.stop(B, A)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RELAY_REPAIR__ECHO_SECONDS", "4")
         await live.start(A)
