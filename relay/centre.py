@@ -3,7 +3,8 @@
 Built once by :mod:`relay.node` and handed to every part. ``judge`` and ``keeper`` are what changes while the node runs (a new
 version of the directory brings new ones: :meth:`Centre.adopt`), so parts ask for them each time; ``directory_changed`` wakes who
 keeps something that depends on them. ``may_publish`` is set once it is known that the store is no older copy, or nobody was
-there to say so, and cleared when a peer shows that it is one; ``is_member`` while this centre is an active member, ``sound`` while its record is what it signed.
+there to say so, and cleared when a peer shows that it is one; ``is_member`` while this centre is an active member, ``sound``
+while its record is what it signed.
 """
 
 from __future__ import annotations

@@ -3,8 +3,10 @@
 What the broker delivers again may be what ended the process before. So its attempt is committed before it is opened
 (:mod:`relay.store.attempts`) and removed by the transaction that takes it in. After three attempts without that, an envelope is
 *shut*: its header is read, its signature verified, and nothing else of it is touched. What the broker gave up on
-(``relay.in.<ID>.poison``) has its attempts here, too: were its word enough, whoever runs it could have any message refused. Of a shut batch the origin is asked to send each message in an envelope of its own; a shut envelope
-with a single message is rejected with code ``poison`` and quarantined by its header alone.
+(``relay.in.<ID>.poison``) has its attempts here, too: were its word enough, whoever runs it could have any message refused.
+
+Of a shut batch the origin is asked to send each message in an envelope of its own; a shut envelope with a single message is
+rejected with code ``poison`` and quarantined by its header alone.
 
 :class:`Asking` spaces out what is asked for again and again, such as an envelope that can't be opened.
 """

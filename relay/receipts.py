@@ -122,8 +122,8 @@ class Heartbeat(_Body):
     """The body of a ``heartbeat`` envelope, sent each way every half minute.
 
     ``epoch`` is the sender's own, ``echo`` what it holds of the recipient; ``answer`` asks for a heartbeat in return at once.
-    ``directory`` and ``digest`` name the version in force and the SHA-256 of its bytes. ``show`` asks the recipient to prove a part
-    of its last echo, ``shown`` is the proof: the header of an envelope that the recipient itself signed, base64.
+    ``directory`` and ``digest`` name the version in force and the SHA-256 of its bytes. ``show`` asks the recipient to prove a
+    part of its last echo, ``shown`` is the proof: the header of an envelope that the recipient itself signed, base64.
     """
 
     time: _Time

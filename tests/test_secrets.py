@@ -88,7 +88,19 @@ def left(centres: Network, tmp_path_factory: pytest.TempPathFactory) -> Left:
 
 
 def _node(network: Network, centre: str, log: Path) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-X", "dev", "-W", "ignore", "-m", "relay", "node", "run", "--config", str(network.node_file(centre))]
+    words = [
+        sys.executable,
+        "-X",
+        "dev",
+        "-W",
+        "ignore",
+        "-m",
+        "relay",
+        "node",
+        "run",
+        "--config",
+        str(network.node_file(centre)),
+    ]
     environment = {"PATH": "/usr/bin:/bin", "RELAY_LOG__LEVEL": "debug", "RELAY_REPAIR__ECHO_SECONDS": "1"}
     with log.open("wb") as out:
         return subprocess.Popen(words, stdout=out, stderr=out, env=environment)

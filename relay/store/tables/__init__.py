@@ -13,8 +13,8 @@ The index that finds messages, ``found``, is a full-text table of SQLite and no 
 
 from __future__ import annotations
 
-from relay.store.tables.audited import AUDIT_SUBTREE, AUDIT_TILE, CHECKPOINT, COUNTERSIGNATURE, EVIDENCE, WITNESSED
 from relay.store.tables.approvals import APPROVAL
+from relay.store.tables.audited import AUDIT_SUBTREE, AUDIT_TILE, CHECKPOINT, COUNTERSIGNATURE, EVIDENCE, WITNESSED
 from relay.store.tables.centre import AUDIT, META, PEER
 from relay.store.tables.columns import METADATA
 from relay.store.tables.compared import COMPARISON_DIFFERENCE, COMPARISON_DUE
@@ -63,8 +63,8 @@ __all__ = [
     "COUNTERSIGNATURE",
     "DEFERRED",
     "DIRECTORY",
-    "EVIDENCE",
     "EPOCH_HEARD",
+    "EVIDENCE",
     "HEARD",
     "IDEMPOTENCY",
     "INBOX_CLOSED",

@@ -17,7 +17,8 @@ COMPARISON_DUE = Table(
     sqlite_with_rowid=False,
 )
 
-# Where the two sides differ: ``side`` is sent or received; ``ours`` and ``theirs`` count messages, ``times`` how often it was seen.
+# Where the two sides differ: ``side`` is sent or received; ``ours`` and ``theirs`` count messages, ``times`` how often that was
+# seen.
 COMPARISON_DIFFERENCE = Table(
     "comparison_difference",
     METADATA,
