@@ -90,7 +90,7 @@ def test_the_example_has_every_key_at_its_default(tmp_path: Path) -> None:
 
 
 def test_no_setting_is_left_in_the_environment_of_the_tests() -> None:
-    """The tests run with the settings they write, not with somebody's environment; conftest shortens one wait and narrows the ports."""
+    """The tests run with the settings they write, not with somebody's environment, save one wait and the ports of conftest."""
     assert {name for name in os.environ if name.startswith("RELAY_")} == {"RELAY_REPAIR__ECHO_SECONDS", "RELAY_PORTS"}
 
 
