@@ -119,7 +119,7 @@ class BrokerSettings(_Section):
     )
     password_file: Path = Field(Path("keys/broker.password"), description="file with the account's password, where one is used")
     prefetch: int = Field(32, ge=1, le=2000, description="envelopes taken from a lane before they are acknowledged")
-    publish_window: int = Field(16, ge=1, le=1000, description="envelopes published and not yet confirmed")
+    publish_window: int = Field(64, ge=1, le=1000, description="envelopes published and not yet confirmed")
     confirm_seconds: float = Field(30, gt=0, description="how long to wait for the broker to confirm an envelope")
     reconnect_seconds: float = Field(15, gt=0, description="longest pause between two attempts to reach the broker")
     heartbeat_seconds: int = Field(15, ge=1, le=600, description="AMQP heartbeat, proposed to the broker")
