@@ -15,6 +15,7 @@ import pytest
 
 from relay import merkle, receipts, recovery, topology, witnessed
 from relay.errors import NotReady, Refused, Rejected
+from relay.network import Network
 from relay.rabbit import PrivateBroker
 from relay.settings import load
 from relay.store import Connection, checkpoints, peers, record, trees
@@ -22,35 +23,44 @@ from relay.store import witnessed as held
 from relay.store.peers import Alarm
 from relay.witnessed import Checkpoint, Countersignature, Exchange, Note, Proof
 from tests.live import Live, eventually, message, private_network
+from tests.test_crash_points import again
 
 A, B, C = CENTRES = ("CHKA", "CHKB", "CHKC")
 EVERY = 0.3
 
 
 @contextlib.asynccontextmanager
-async def running(broker: PrivateBroker, folder: Path, vhost: str) -> AsyncIterator[Live]:
+async def running(network: Network, broker: PrivateBroker) -> AsyncIterator[Live]:
     """Run three centres with new stores, which sign checkpoints more often than usual."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RELAY_AUDIT__CHECKPOINT_SECONDS", str(EVERY))
         patch.setenv("RELAY_REPAIR__HEARTBEAT_SECONDS", "0.5")
         patch.setenv("RELAY_BROKER__RECONNECT_SECONDS", "1")
-        nodes = Live(private_network(folder, broker, vhost, CENTRES), broker)
+        nodes = Live(network, broker)
         await nodes.start(*CENTRES)
         yield nodes
         await nodes.close()
 
 
 @pytest.fixture(scope="module")
-async def sound(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
+def pattern(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> Network:
+    """Write a network whose copies have the same accounts."""
+    return private_network(tmp_path_factory.mktemp("pattern") / "network", broker, "checkpoints-pattern", CENTRES)
+
+
+@pytest.fixture(scope="module")
+async def sound(pattern: Network, broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
     """Run the network of the tests after which every log is still what it was."""
-    async with running(broker, tmp_path_factory.mktemp("sound"), "checkpoints-sound") as nodes:
+    network = again(pattern, broker, tmp_path_factory.mktemp("sound") / "network", "checkpoints-sound")
+    async with running(network, broker) as nodes:
         yield nodes
 
 
 @pytest.fixture
-async def live(broker: PrivateBroker, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Live]:
+async def live(pattern: Network, broker: PrivateBroker, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Live]:
     """Run a network of its own for a test that breaks a log."""
-    async with running(broker, tmp_path / "network", f"checkpoints-{abs(hash(request.node.name))}") as nodes:
+    network = again(pattern, broker, tmp_path / "network", f"checkpoints-{abs(hash(request.node.name))}")
+    async with running(network, broker) as nodes:
         yield nodes
 
 
