@@ -115,3 +115,23 @@ def test_own_code_lists_lie_where_the_settings_say(tmp_path: Path) -> None:
     """A folder beside the file; by default none."""
     assert load(written(tmp_path, MINIMAL)).codes.folder is None
     assert load(written(tmp_path, MINIMAL + '[codes]\nfolder = "lists"\n')).codes.folder == tmp_path / "lists"
+
+
+@pytest.mark.parametrize(("given", "found"), [("other.pem", ("other.pem",)), ('["new.pem", "old.pem"]', ("new.pem", "old.pem"))])
+def test_key_files_are_named_in_the_environment_as_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, found: tuple[str, ...]
+) -> None:
+    """One path stands for a list of one, here, too."""
+    monkeypatch.setenv("RELAY_KEYS__SIGNING", given)
+    assert load(written(tmp_path, MINIMAL)).keys.signing == tuple(tmp_path / name for name in found)
+
+
+def test_a_table_in_the_environment_that_is_not_json_is_refused_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can't be read at all is the same coded error as a bad value."""
+    monkeypatch.setenv("RELAY_LIMITS", "many")
+    with pytest.raises(Misconfigured) as refused:
+        load(written(tmp_path, MINIMAL))
+    assert refused.value.code == "bad-settings"
+    assert '"limits"' in refused.value.detail

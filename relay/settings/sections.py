@@ -1,31 +1,27 @@
-"""A node's settings: read once, from ``node.toml``, the environment and credential files, and refused when unclear.
+"""The sections of a node's settings: what each key is called, what it may be, what it is when nothing is said, and what it does.
 
-Precedence: environment (``RELAY_`` and the key, sections joined by two underscores: ``RELAY_API__LISTEN``), then the file. A
-secret is always a file, named by a key that ends in ``_file`` or points to a folder; a name that begins with ``credential:`` is
-looked up in systemd's ``$CREDENTIALS_DIRECTORY``. Other relative paths start from the settings file's folder. An unknown key, a
-missing one or a bad value raises ``Misconfigured`` (``bad-settings``) that names the key and the file.
+Their descriptions are what the reference and the example say (``docs/reference/settings.md``, ``config/node.toml``).
 """
 
 from __future__ import annotations
 
-import os
+import json
 import ssl
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_settings import NoDecode
 
 from relay import tls
 from relay.errors import Misconfigured, RelayError
+from relay.settings.secret import read_secret
 from relay.tls import Identity
 
 if TYPE_CHECKING:
     from relay.messages import Limits
 
-CREDENTIAL = "credential:"
 MOST_ATTACHED = 4 * 1024 * 1024  # what the models of messages take at most; a centre may set less
 
 
@@ -37,12 +33,14 @@ def _address(value: str) -> str:
 
 
 def _listed(value: object) -> object:
-    """Return a single path as the list that it stands for."""
+    """Return a single path as the list that it stands for; in the environment a list is JSON."""
+    if isinstance(value, str) and value.startswith("["):
+        return json.loads(value)
     return [value] if isinstance(value, str | Path) else value
 
 
 Address = Annotated[str, AfterValidator(_address)]
-KeyFiles = Annotated[tuple[Path, ...], BeforeValidator(_listed), Field(min_length=1)]
+KeyFiles = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_listed), Field(min_length=1)]
 
 
 def _identity(certificate: Path | None, key: Path | None) -> Identity | None:
@@ -344,98 +342,3 @@ class LogSettings(_Section):
 
     format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal, else JSON")
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe events that are written")
-
-
-class Settings(BaseSettings):
-    """Everything a node is told."""
-
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix="RELAY_", env_nested_delimiter="__")
-
-    centre: str = Field(description="id of this centre in the directory")
-    network: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of root.json in hex, obtained out of band")
-    directory: DirectorySettings = DirectorySettings()
-    keys: KeySettings = KeySettings()
-    broker: BrokerSettings
-    store: StoreSettings = StoreSettings()
-    api: ApiSettings = ApiSettings()
-    health: HealthSettings = HealthSettings()
-    limits: LimitSettings = LimitSettings()
-    codes: CodeSettings = CodeSettings()
-    repair: RepairSettings = RepairSettings()
-    windows: WindowSettings = WindowSettings()
-    deadlines: DeadlineSettings = DeadlineSettings()
-    alarms: AlarmSettings = AlarmSettings()
-    handover: HandoverSettings = HandoverSettings()
-    retention: RetentionSettings = RetentionSettings()
-    audit: AuditSettings = AuditSettings()
-    log: LogSettings = LogSettings()
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the environment, then the file that :func:`load` hands in; no other source."""
-        del settings_cls, dotenv_settings, file_secret_settings
-        return env_settings, init_settings
-
-
-def load(path: Path) -> Settings:
-    """Return the settings of a file and the environment, every path in them made absolute."""
-    try:
-        given = TomlConfigSettingsSource(Settings, path)() if path.is_file() else None
-    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
-        raise Misconfigured("bad-settings", f"{path} can't be read: {error}.") from error
-    if given is None:
-        raise Misconfigured("bad-settings", f"There is no settings file {path}.")
-    try:
-        settings = Settings(**given)
-    except ValidationError as error:
-        raise Misconfigured("bad-settings", f"{path}: {_explain(error)}") from error
-    _refuse_clear(settings)
-    resolved: Settings = _resolve(settings, path.resolve().parent)
-    return resolved
-
-
-def read_secret(path: Path) -> str:
-    """Return the content of a secret's file without its line end; raise ``Misconfigured`` when it can't be read."""
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Misconfigured("bad-settings", f"The file {path} can't be read: {error}.") from error
-
-
-def _refuse_clear(settings: Settings) -> None:
-    """Raise ``Misconfigured`` when something would go to another machine, or come from one, in clear."""
-    tls.refuse_clear_amqp(settings.broker.url)
-    if settings.api.tls.certificate is None:
-        tls.refuse_clear_api(settings.api.listen)
-
-
-def _explain(error: ValidationError) -> str:
-    found = [f"`{'.'.join(map(str, one['loc']))}`: {one['msg']}" for one in error.errors()]
-    return "; ".join(found) + "."
-
-
-def _resolve(value: Any, base: Path) -> Any:  # noqa: ANN401 - any value that a setting may have
-    if isinstance(value, Path):
-        return _locate(value, base)
-    if isinstance(value, tuple):
-        return tuple(_resolve(item, base) for item in value)
-    if isinstance(value, BaseModel):
-        return value.model_copy(update={name: _resolve(getattr(value, name), base) for name in type(value).model_fields})
-    return value
-
-
-def _locate(path: Path, base: Path) -> Path:
-    text = str(path)
-    if not text.startswith(CREDENTIAL):
-        return base / path
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not folder:
-        raise Misconfigured("bad-settings", f"`{text}` needs $CREDENTIALS_DIRECTORY, which is not set.")
-    return Path(folder) / text.removeprefix(CREDENTIAL)
