@@ -11,7 +11,7 @@ from tests.attacks.forge import CENTRES
 from tests.live import Live, private_network
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def live(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
     """Run three centres that wait less than usual before they ask."""
     with pytest.MonkeyPatch.context() as patch:
@@ -20,5 +20,5 @@ async def live(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) 
         patch.setenv("RELAY_REPAIR__HEARTBEAT_SECONDS", "1")
         nodes = Live(private_network(tmp_path_factory.mktemp("attacks") / "network", broker, "attacks", CENTRES), broker)
         await nodes.start(*CENTRES)
-        yield nodes
-        await nodes.close()
+    yield nodes
+    await nodes.close()

@@ -98,8 +98,8 @@ def control(
 def delivery(live: Live, envelope: bytes, lane: str = LANE, key: str = f"{A}.to.{B}.actual.routine") -> Delivery:
     """Return what B's inbox gets from the broker; it can't be acknowledged."""
     link = live[B].broker._link
-    assert link is not None
-    return Delivery(lane, envelope, key, False, None, next(iter(link.lanes.values())).channel)  # type: ignore[arg-type]
+    channel = next((consumed.channel for consumed in link.lanes.values()), None) if link is not None else None
+    return Delivery(lane, envelope, key, False, None, channel)  # type: ignore[arg-type]
 
 
 def judged(live: Live, envelope: bytes, lane: str = LANE) -> list[str | None]:
@@ -121,5 +121,7 @@ def directory(live: Live, **changes: Any) -> Iterator[None]:
         place = key if name in key else member if name in member else register["policy"]
         place[name] = value
     whole, centre.judge = centre.judge, Judge(Directory.model_validate(register), B)
-    yield
-    centre.judge = whole
+    try:
+        yield
+    finally:
+        centre.judge = whole
