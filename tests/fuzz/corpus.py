@@ -12,6 +12,7 @@ from relay import receipts
 from relay.envelope import Envelope
 from relay.receipts import Echo, EpochClosed, Heartbeat, Mark, Nack, Receipt, Statement, Void
 from tests import make_vectors
+from tests.make_control_vectors import bodies
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 
@@ -101,3 +102,9 @@ HEADERS = [
     b"[::1]:80",
     b"6291456",
 ]
+
+_BODIES = {name: body for name, _, _, body in bodies()}
+COMPARISONS = [_BODIES["comparison"]]
+EXCHANGES = [_BODIES["checkpoint"]]
+BUNDLES = [_BODIES["directory"]]
+"""As the golden vectors have them."""

@@ -18,14 +18,15 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from relay import envelope as wire
-from relay import messages, receipts, seal
+from relay import messages, receipts, seal, witnessed
 from relay.api import asked, auth, body, find, inbox, problems, requests, retention, steering
 from relay.api import messages as api_messages
 from relay.api import received as api_received
-from relay.directory import Directory, Root, Signatures, digest, read_directory, read_root, sign
+from relay.directory import Bundle, Directory, Root, Signatures, Signed, begin, digest, read_directory, read_root, sign
 from relay.envelope import Envelope
 from relay.errors import EnvelopeError, Misconfigured, NotAuthentic, Refused, Rejected
 from relay.settings import LimitSettings
+from relay.witnessed import Exchange
 from tests.fuzz import corpus
 from tests.fuzz.byte_edits import bytes_of
 from tests.fuzz.json_edits import any_of, json_of
@@ -181,6 +182,23 @@ def root(raw: bytes) -> None:
     read_directory(corpus.REGISTER, corpus.SIGNATURES, found, NETWORK, NOW)
 
 
+def bundle(raw: bytes) -> None:
+    """Take a bundle as it travels, and follow it as far as it is signed."""
+    found = Bundle.unpack(raw)
+    held(found.pack() == raw, "what was unpacked is packed as other bytes")
+    begin(NETWORK, corpus.ROOT, found, NOW)
+
+
+def exchange(raw: bytes) -> None:
+    """Take what a peer says about logs, and check every note of it."""
+    said = receipts.read(Exchange, raw)
+    for note in (said.checkpoint, *said.asks, *said.seen):
+        if note is not None:
+            witnessed.checkpoint(note, NETWORK, DIRECTORY, lambda _: True)
+    if said.countersignature is not None:
+        witnessed.countersignature(said.countersignature, NETWORK, DIRECTORY, lambda _: True)
+
+
 def headers(raw: bytes) -> None:
     """Take the headers that the API reads itself."""
     names = (b"idempotency-key", b"authorization", b"host", b"content-length")
@@ -259,6 +277,15 @@ def held(holds: bool, otherwise: str) -> None:
         raise AssertionError(otherwise)
 
 
+def _bundled(dice: Random) -> bytes:
+    """Return a bundle with bytes edited or, now and then, of a register that was edited before all authorities signed it."""
+    if dice.random() < 0.5:
+        return bytes_of(dice, dice.choice(corpus.BUNDLES), corpus.BUNDLES)
+    raw = any_of(dice, dice.choice(corpus.DIRECTORIES), corpus.DIRECTORIES)
+    signed = Signatures(signatures=tuple(sign(raw, name, key) for name, key in AUTHORITIES.items()))
+    return Bundle((), (Signed(raw, signed.model_dump_json().encode()),)).pack()
+
+
 def _header_lines(dice: Random) -> bytes:
     return b"\n".join(bytes_of(dice, dice.choice(corpus.HEADERS), corpus.HEADERS) for _ in range(dice.randint(1, 4)))
 
@@ -271,7 +298,7 @@ def _header_shown(dice: Random) -> bytes:
 
 TARGETS = (
     Target("messages.parse", 300, of_json(corpus.MESSAGES), submitted, Refused),
-    Target("messages.read", 215, of_json([*corpus.MESSAGES, *corpus.NEWER]), received, Refused),
+    Target("messages.read", 185, of_json([*corpus.MESSAGES, *corpus.NEWER]), received, Refused),
     Target("envelope.parse", 150, envelope, parsed, NotAuthentic),
     Target("seal.unseal", 20, signed_envelope, opened, EnvelopeError),
     Target("receipts.receipt", 40, of_json(corpus.CONTROL), partial(control, receipts.Receipt), Rejected),
@@ -284,6 +311,9 @@ TARGETS = (
     Target("directory.register", 15, of_json(corpus.DIRECTORIES), register, Misconfigured),
     Target("directory.signatures", 10, of_json(corpus.SIGNED), signatures, Misconfigured),
     Target("directory.root", 10, of_json(corpus.ROOTS), root, Misconfigured),
+    Target("directory.bundle", 10, _bundled, bundle, Misconfigured),
+    Target("witnessed.exchange", 10, of_json(corpus.EXCHANGES), exchange, Rejected),
+    Target("receipts.comparison", 10, of_json(corpus.COMPARISONS), partial(control, receipts.Comparison), Rejected),
     Target("api.headers", 25, _header_lines, headers, Refused),
     Target("api.acknowledgement", 25, of_json(corpus.ACKNOWLEDGEMENTS), acknowledgement, Refused),
     Target("api.bodies", 25, of_json(corpus.ASKED), question, Refused),
