@@ -130,7 +130,7 @@ class System:
                 continue
             if answer.is_success:
                 return answer
-            if answer.status_code not in (429, 503, 507):
+            if answer.status_code not in (408, 429, 503, 507):
                 raise DemoFailed(f"{self.centre} answered {answer.status_code} to {method} {path}: {answer.text}")
             await asyncio.sleep(PAUSE_SECONDS)
 
