@@ -6,7 +6,7 @@ MESSAGES ?= 2000
 FAULTS ?= 30
 SEED ?= 1
 DEBIAN13 ?= build/debian13
-WORKERS ?= 2
+WORKERS ?= 3
 
 .PHONY: help setup packages test-packages demo test lint types imports advisories check bench fuzz chaos rabbitmq4 docs lock clean
 

@@ -167,7 +167,11 @@ async def test_a_receipt_after_the_commit_is_never_a_false_word(pair: Pair) -> N
     said = await pair.submit("RECEIPT")
     await eventually(pair.window.exists)
     pair.nodes[B].kill()
-    assert await pair.state(said) == "accepted"
+
+    async def accepted() -> bool:
+        return await pair.state(said) == "accepted"  # said before, and perhaps still on its way
+
+    await eventually(accepted)
     assert (await pair.judge()).false == 0
     await pair.start(B, NEVER)
     await pair.seen(1)

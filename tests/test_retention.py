@@ -297,7 +297,8 @@ async def test_an_envelope_that_lost_a_message_is_never_sent_again(live: Live, m
     await eventually(ended)
     await asyncio.sleep(0.6)  # longer than the loop that sends again needs
     assert metrics.resent.labels(B)._value.get() == resent
-    assert await live[B].centre.store.read(samples.listed) == []
+    sampled = await live[B].centre.store.read(samples.listed)
+    assert [code for code, _ in sampled if code != "from-the-future"] == []  # heartbeats of the clock that was set ahead
     found = (await row(live[A], stored.id)).row
     due = await centre.store.read(lambda connection: outgoing.load(connection, found.envelope))
     assert due is not None
