@@ -31,7 +31,7 @@ demo: setup ## Run a network of six centres for real, kill one in the middle, an
 	$(BIN)/relay demo --messages $(MESSAGES)
 
 test: setup test-packages ## Run every test against a real RabbitMQ.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: lint types imports advisories ## Everything that judges the code without running it.
 

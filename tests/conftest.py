@@ -11,13 +11,6 @@ from relay.network import Network, write_network
 from relay.rabbit import PrivateBroker
 
 FIRST_PORT, PORTS_A_WORKER = 15_000, 4_000
-LONGEST = ("test_chaos", "test_demo", "test_crash_points", "test_departure", "test_supervision", "test_checkpoints", "test_howto")
-"""Files that take longest: they begin first, so that no process is left with one of them in the end."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take longest first; all others stay in their order."""
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session", autouse=True)
