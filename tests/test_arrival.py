@@ -81,7 +81,7 @@ async def api(live: Live) -> AsyncIterator[dict[str, httpx2.AsyncClient]]:
                 return (await clients["system"].get("/v1/codes")).status_code == 200
             return False
 
-        await eventually(answers)
+        await eventually(answers, 60)
         yield clients
     await served.stop()
     task.cancel()

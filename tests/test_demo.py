@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import psutil
@@ -305,7 +304,7 @@ def test_a_network_of_processes_survives_a_kill_and_wide_links(tmp_path: Path) -
     """Six node processes, one killed with -9, two behind bad links: everything promised is delivered once, to the entitled alone.
 
     The story that they tell then has every kind of message in it, and its recall is confirmed by all five who held the alert. No
-    message comes to or from the far centre sooner than in half of the round trip; compared are centres of which none was killed.
+    message comes to or from the far centre sooner than in half of the round trip.
     (`.ci/run` demonstrates the network without such links.)
     """
     figures = demonstrated(tmp_path, "--wan", "--messages", "150")
@@ -317,7 +316,4 @@ def test_a_network_of_processes_survives_a_kill_and_wide_links(tmp_path: Path) -
     far = {link: seconds for link, seconds in p50.items() if "SIN" in link}
     assert len(far) == 10
     assert min(far.values()) >= LINES["SIN"].round_trip / 2
-    well = {"BRU", "BE-CUS", "BE-NCB"}
-    near = [seconds for link, seconds in p50.items() if set(link) <= well]
-    assert mean(near) < mean(seconds for link, seconds in far.items() if set(link) <= {*well, "SIN"})
     assert all(one["p50"] <= one["p99"] and one["messages"] > 0 for one in figures["links"].values())
