@@ -10,6 +10,11 @@ where :mod:`relay.settling` notes what they say.
 Behind the scenes: :mod:`relay.marks` finds what never arrived and sends it again; :mod:`relay.heartbeats` knows which peers live
 and whose store is not what it was, and :mod:`relay.recovery` keeps a node from harm whose own is not; :mod:`relay.retention`
 purges what is due; :mod:`relay.broker` keeps the connection.
+
+Who is trusted: :mod:`relay.registers` takes new versions of the directory, :mod:`relay.custody` watches the keys. What happened:
+:mod:`relay.checkpoints` signs the record, :mod:`relay.witnesses` countersigns the peers', :mod:`relay.soundness` reads it
+anew, :mod:`relay.comparison` counts with each peer what was sent and received.
+
 Every loop is a named task of one ``asyncio.TaskGroup``; one that dies stops the node with its error, a supervisor restarts it,
 and nothing is lost, since nothing was promised that is not in the store.
 """
