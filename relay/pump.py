@@ -38,7 +38,7 @@ from relay.store.outgoing import Due
 from relay.store.said import Settled
 
 READ_AHEAD = 10_000
-READ_AT_ONCE = 2
+LOAD_AT_ONCE = 16
 PAUSE_SECONDS = 1.0
 CONFIRM_PAUSE_SECONDS = 0.05  # `sent` may be noted a moment late: at worst an envelope is sent twice
 
@@ -62,7 +62,6 @@ class Pump:
         self._laggards = Laggards(centre, broker)
         self._due: list[tuple[int, int]] = []
         self._seen = 0
-        self._loaded: dict[int, Due] = {}
         self._held: set[int] = set()
         self._room = asyncio.Semaphore(centre.settings.broker.publish_window)
         self._flying: set[asyncio.Task[None]] = set()
@@ -129,7 +128,7 @@ class Pump:
         """Take up the envelopes that were stored since the last look."""
         while True:
             try:
-                found = await self._centre.store.read(self._find)
+                found = await self._centre.store.read(lambda connection: outgoing.due(connection, self._seen, READ_AHEAD))
             except StoreTrouble as trouble:  # the next look finds the same
                 self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
                 return
@@ -140,13 +139,6 @@ class Pump:
             if len(found) < READ_AHEAD:
                 return
 
-    def _find(self, connection: Connection) -> list[tuple[int, int]]:
-        """Find what was stored since the last look; a few are read at the same time, as they go out at once."""
-        found = outgoing.due(connection, self._seen, READ_AHEAD)
-        if len(found) <= READ_AT_ONCE:
-            self._loaded.update((n, due) for _, n in found if (due := outgoing.load(connection, n)))
-        return found
-
     async def _publish_due(self, group: asyncio.TaskGroup) -> None:
         """Publish until nothing is due, letting what is stored meanwhile take its place in the order."""
         looked = self._centre.store.outbox_changed.ticket()
@@ -156,9 +148,32 @@ class Pump:
             if (changes := self._centre.store.outbox_changed.ticket()) != looked:
                 looked = changes
                 await self._look()
-            task = group.create_task(self._publish(*heapq.heappop(self._due)), name="pump publish")
-            self._flying.add(task)
-            task.add_done_callback(self._flying.discard)
+            for rank, n, due in await self._load():
+                task = group.create_task(self._publish(rank, n, due), name="pump publish")
+                self._flying.add(task)
+                task.add_done_callback(self._flying.discard)
+
+    async def _load(self) -> list[tuple[int, int, Due | None]]:
+        """Take the most urgent of what is due from the store, as many as there is room for: in this order they go out.
+
+        The caller has taken the place of one; each that is returned has one. None stands for what is no longer kept.
+        """
+        taken = [heapq.heappop(self._due)]
+        while self._due and len(taken) < LOAD_AT_ONCE and not self._room.locked():
+            await self._room.acquire()
+            taken.append(heapq.heappop(self._due))
+        try:
+            loaded = await self._centre.store.read(
+                lambda connection: [(rank, n, outgoing.load(connection, n)) for rank, n in taken]
+            )
+        except StoreTrouble as trouble:
+            self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
+            await asyncio.sleep(PAUSE_SECONDS)
+            for one in taken:
+                heapq.heappush(self._due, one)
+                self._room.release()
+            return []
+        return loaded
 
     async def _reach_broker(self) -> None:
         """Wait for the broker, and until the node may publish, counting what is stored meanwhile, so that too much is noticed."""
@@ -169,9 +184,8 @@ class Pump:
                         await needed.wait()
                 await self._look()
 
-    async def _publish(self, rank: int, n: int) -> None:
+    async def _publish(self, rank: int, n: int, due: Due | None) -> None:
         try:
-            due = self._loaded.pop(n, None) or await self._centre.store.read(lambda connection: outgoing.load(connection, n))
             if due is not None:
                 await self._send(due)
             self._forbidden.pop(n, None)
