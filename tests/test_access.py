@@ -17,10 +17,9 @@ from fastapi.routing import APIRoute
 from sqlalchemy import update
 
 from relay import api
-from relay.api import Api, connection, refusals
+from relay.api import Api
 from relay.api.app import make_app, routes
 from relay.api.auth import roles_of
-from relay.api.limits import Bucket
 from relay.clients import ROLES, Register, Role
 from relay.clock import now_ms
 from relay.directory import Directory
@@ -29,6 +28,8 @@ from relay.policy import Judge
 from relay.rabbit import PrivateBroker
 from relay.store import record
 from relay.store.tables import APPROVAL
+from relay.web import connection, refusals
+from relay.web.limits import Bucket
 from tests.live import Live, eventually, message, private_network, redirect
 from tests.test_cli import relay
 

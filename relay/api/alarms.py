@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from relay.api.auth import OPERATE
 from relay.api.contract import Time
-from relay.api.served import Here, here
 from relay.clock import iso
 from relay.deadlines import Alarm
+from relay.web.served import Here, here
 
 router = APIRouter(tags=["alarms"], dependencies=[OPERATE])
 

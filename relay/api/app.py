@@ -23,7 +23,6 @@ from relay.api import (
     messages,
     peers,
     policy,
-    problems,
     received,
     requests,
     retention,
@@ -33,6 +32,7 @@ from relay.api import (
 from relay.api.auth import Guard, roles_of
 from relay.api.contract import PROBLEM, schemas
 from relay.errors import RelayError
+from relay.web import problems
 
 DESCRIPTION = """\
 What a centre's own system and its operators say to their node.

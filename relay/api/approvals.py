@@ -9,14 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from relay.api import four_eyes
 from relay.api.asked import ASKED_BYTES, Reason, asking, read
 from relay.api.auth import OPERATE, SEE
 from relay.api.body import read_body
 from relay.api.contract import Time
-from relay.api.served import Here, here
 from relay.clock import iso
 from relay.store.approvals import Approval
+from relay.web import four_eyes
+from relay.web.served import Here, here
 
 router = APIRouter(tags=["approvals"])
 

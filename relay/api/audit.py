@@ -19,9 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from relay import exporting, points
 from relay.api.auth import AUDIT
 from relay.api.body import read_body
-from relay.api.callers import actor
 from relay.api.contract import Id, Time
-from relay.api.served import here
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.clock import iso, to_ms
@@ -31,6 +29,8 @@ from relay.points import Point
 from relay.proving import Proving, Receiver, Receivers
 from relay.store import traces
 from relay.verifying import EpochFound, Verification, Verified, registers
+from relay.web.callers import actor
+from relay.web.served import here
 
 ASKED_BYTES = 16 * 1024
 MOST_REASON = 500

@@ -11,10 +11,10 @@ it may do, and every route declares the ones that open it:
 - ``audit``: search, and read the record;
 - ``admin``: give and take tokens. It includes none of the others.
 
-Whoever is turned away (401, 403, 429) is counted for the audit record (:mod:`relay.api.refusals`). The guard is also the last to
+Whoever is turned away (401, 403, 429) is counted for the audit record (:mod:`relay.web.refusals`). The guard is also the last to
 hear of an unexpected error: it answers ``internal-error`` without any content and logs its kind.
 
-Errors raised: ``NotAllowed`` (``not-authenticated``, ``not-allowed``) and those of :mod:`relay.api.limits`.
+Errors raised: ``NotAllowed`` (``not-authenticated``, ``not-allowed``) and those of :mod:`relay.web.limits`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from relay.api import problems
-from relay.api.callers import address, caller
-from relay.api.served import here
 from relay.clients import ROLES, Client, Role
 from relay.errors import NotAllowed
+from relay.web import problems
+from relay.web.callers import address, caller
+from relay.web.served import here
 
 PAGES = ("/docs", "/openapi.json")
 HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))

@@ -13,8 +13,8 @@ import re
 
 from starlette.requests import ClientDisconnect, Request
 
-from relay.api.served import here
 from relay.errors import Problem, Refused
+from relay.web.served import here
 
 LINGER_BYTES = 64 * 1024 * 1024
 

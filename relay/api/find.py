@@ -29,10 +29,8 @@ from starlette.responses import Response
 
 from relay import codes, messages, points, seal
 from relay.api.auth import SEE, require
-from relay.api.callers import actor
 from relay.api.contract import Id, MessageStates, Time
 from relay.api.messages import listed, standing
-from relay.api.served import here
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.clock import iso, to_ms
@@ -48,6 +46,8 @@ from relay.store.common import Resting
 from relay.store.found import Query
 from relay.store.hits import Stored
 from relay.store.parked import Waiting
+from relay.web.callers import actor
+from relay.web.served import here
 
 LONGEST = 200
 OPENED_AT_ONCE = 100

@@ -14,10 +14,10 @@ from starlette.responses import PlainTextResponse, Response
 
 from relay.api.auth import SEE, WORK
 from relay.api.contract import Health
-from relay.api.served import here
 from relay.clock import iso, to_ms
 from relay.errors import StoreTrouble
 from relay.store import Connection, incoming, outgoing
+from relay.web.served import here
 
 router = APIRouter(tags=["health"])
 

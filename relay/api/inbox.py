@@ -19,12 +19,12 @@ from starlette.responses import Response
 from relay.api.asked import asking, read
 from relay.api.auth import RECEIVE, require
 from relay.api.body import read_body
-from relay.api.callers import caller
 from relay.api.contract import Acknowledged, Acknowledgement, Id, Inbox, Time, described
-from relay.api.served import Here, here
 from relay.clock import iso
 from relay.errors import Problem, Refused
 from relay.handover import Given, No
+from relay.web.callers import caller
+from relay.web.served import Here, here
 
 ACK_BYTES = 256 * 1024
 NACK_BYTES = 16 * 1024

@@ -11,11 +11,11 @@ from starlette.responses import Response
 
 from relay.api.auth import SEE
 from relay.api.contract import Time
-from relay.api.served import here
 from relay.clock import iso, to_ms
 from relay.keyring import KeyState, Standing, Use
 from relay.store import Connection, suspects
 from relay.store.suspects import Revocation
+from relay.web.served import here
 
 router = APIRouter(tags=["keys"], dependencies=[SEE])
 

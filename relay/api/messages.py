@@ -21,12 +21,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from relay import messages
-from relay.api import problems
 from relay.api.auth import SUBMIT, needs
 from relay.api.body import idempotency_key, read_body
-from relay.api.callers import caller
 from relay.api.contract import LINE, Accepted, MessageState, taking_message
-from relay.api.served import Here, here
 from relay.clock import iso
 from relay.errors import NotFound, Refused, RelayError
 from relay.outbox import Outcome, Stored, Submission
@@ -36,6 +33,9 @@ from relay.store.history import Step
 from relay.store.outgoing import Sent
 from relay.store.parked import Waiting
 from relay.store.threads import Thread
+from relay.web import problems
+from relay.web.callers import caller
+from relay.web.served import Here, here
 
 LARGE_BYTES = 64 * 1024
 LISTED_PROBLEMS = 10_000  # of one batch's answer; a line after that lists its first alone

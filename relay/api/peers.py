@@ -11,12 +11,12 @@ from starlette.responses import Response
 
 from relay.api.auth import OPERATE
 from relay.api.contract import Time
-from relay.api.served import Here, here
 from relay.clock import iso
 from relay.directory import Member
 from relay.errors import NotFound
 from relay.recovery import View
 from relay.store import Connection, compared, epochs, peers, witnessed
+from relay.web.served import Here, here
 from relay.witnessed import Note
 
 router = APIRouter(tags=["peers"], dependencies=[OPERATE])

@@ -13,10 +13,10 @@ from relay import messages
 from relay.api.auth import needs
 from relay.api.body import read_body
 from relay.api.contract import ProblemPlace, taking_message
-from relay.api.served import here
 from relay.errors import Problem, Refused
 from relay.messages import Message
 from relay.policy import Judge, Rule, marks
+from relay.web.served import here
 
 LARGE_BYTES = 64 * 1024
 

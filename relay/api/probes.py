@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from relay.api.served import Readiness
+from relay.web.served import Readiness
 
 
 def make_probes(readiness: Readiness) -> Starlette:

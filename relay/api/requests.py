@@ -18,9 +18,7 @@ from starlette.responses import Response
 from relay import messages
 from relay.api.auth import OPERATE, WORK
 from relay.api.body import read_body
-from relay.api.callers import actor
 from relay.api.contract import Accepted, Id, Time
-from relay.api.served import Here, here
 from relay.audit import AuditStep
 from relay.clock import iso
 from relay.errors import NotFound, Problem, Refused, RelayError
@@ -30,6 +28,8 @@ from relay.release import Done, Releases
 from relay.requests import SIDES
 from relay.store import Connection, clocks
 from relay.store.clocks import ANSWERED, Clock, Which
+from relay.web.callers import actor
+from relay.web.served import Here, here
 
 BODY_BYTES = 128 * 1024
 

@@ -16,15 +16,15 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from relay.api import roster
 from relay.api.asked import ASKED_BYTES, Reason, asking, read
 from relay.api.auth import ADMIN
 from relay.api.body import read_body
-from relay.api.callers import actor
 from relay.api.contract import Time
-from relay.api.served import here
 from relay.clients import ROLES, Client, Role
 from relay.clock import iso, to_ms
+from relay.web import roster
+from relay.web.callers import actor
+from relay.web.served import here
 
 router = APIRouter(tags=["clients"], dependencies=[ADMIN])
 

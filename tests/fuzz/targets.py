@@ -19,13 +19,14 @@ from starlette.requests import Request
 
 from relay import envelope as wire
 from relay import messages, receipts, seal, witnessed
-from relay.api import asked, auth, body, find, inbox, problems, requests, retention, steering
+from relay.api import asked, auth, body, find, inbox, requests, retention, steering
 from relay.api import messages as api_messages
 from relay.api import received as api_received
 from relay.directory import Bundle, Directory, Root, Signatures, Signed, begin, digest, read_directory, read_root, sign
 from relay.envelope import Envelope
 from relay.errors import EnvelopeError, Misconfigured, NotAuthentic, Refused, Rejected
 from relay.settings import LimitSettings
+from relay.web import problems
 from relay.witnessed import Exchange
 from tests.fuzz import corpus
 from tests.fuzz.byte_edits import bytes_of

@@ -1,4 +1,4 @@
-"""What the API needs of the node it serves, and what its routes share while it runs.
+"""What the surfaces of a node need of it, and what they share while it runs.
 
 The node is above this package and is never imported: :class:`Served` names the few parts that are used, and whatever has them
 can be served. :func:`here` is how a route gets at them.
@@ -13,8 +13,6 @@ from typing import Protocol, cast
 
 from starlette.requests import Request
 
-from relay.api.limits import Limits
-from relay.api.refusals import Refusals
 from relay.broker import Broker
 from relay.centre import Centre
 from relay.clients import Clients
@@ -29,6 +27,8 @@ from relay.pump import Pump
 from relay.received import ReceivedMessages
 from relay.recovery import Recovery
 from relay.retention import Retention
+from relay.web.limits import Limits
+from relay.web.refusals import Refusals
 
 ASK_AGAIN_SECONDS = 1.0
 PROBE_SECONDS = 5.0
@@ -47,7 +47,7 @@ class Verdict(Protocol):
 
 
 class Served(Protocol):
-    """A node, as far as the API knows it."""
+    """A node, as far as a surface knows it."""
 
     centre: Centre
     custody: Custody
@@ -96,7 +96,7 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """What the routes share; ``stopping`` is set when the API takes no further requests."""
+    """What the routes share; ``stopping`` is set when the surfaces take no further requests."""
 
     node: Served
     clients: Clients
@@ -115,3 +115,9 @@ class Here:
 def here(request: Request) -> Here:
     """Return what the routes share."""
     return cast("Here", request.app.state.here)
+
+
+def make_here(node: Served) -> Here:
+    """Return what the surfaces of a node share; raise ``Misconfigured`` when the clients' file can't be read."""
+    settings = node.centre.settings.api
+    return Here(node, Clients(settings.clients), Limits(settings.rate), Readiness(node), asyncio.Event())

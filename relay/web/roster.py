@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 
-from relay.api.record import commit
-from relay.api.served import Here
 from relay.audit import AuditStep
 from relay.clients import Client
 from relay.errors import Misconfigured, RelayError
 from relay.log import Event
 from relay.store import Connection, roster
+from relay.web.record import commit
+from relay.web.served import Here
 
 LOOK_SECONDS = 0.5
 BY_HAND = "the clients' file"

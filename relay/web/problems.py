@@ -4,7 +4,7 @@
 wrong method, wrong parameter), and anything else, which becomes ``internal-error`` and says nothing but that. A refused
 submission is counted and, when its caller is known, written to the audit record: one leaf per request and code, so that
 nobody can fill the disk. Who is turned away (no right token, another role, too often) is counted, and recorded once a minute
-(:mod:`relay.api.refusals`). A record that can't be written (a full disk) never hides the answer.
+(:mod:`relay.web.refusals`). A record that can't be written (a full disk) never hides the answer.
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from relay import points
-from relay.api.callers import caller
-from relay.api.limits import whole_seconds
-from relay.api.served import Here, here
 from relay.audit import AuditStep
 from relay.clients import Client
 from relay.errors import (
@@ -40,6 +37,9 @@ from relay.errors import (
 )
 from relay.log import Event
 from relay.points import Point
+from relay.web.callers import caller
+from relay.web.limits import whole_seconds
+from relay.web.served import Here, here
 
 MEDIA_TYPE = "application/problem+json"
 SUBMIT = "/v1/messages"

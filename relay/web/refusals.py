@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from relay.api.callers import address, caller
-from relay.api.record import commit
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.errors import RelayError
 from relay.log import Event
+from relay.web.callers import address, caller
+from relay.web.record import commit
 
 EVERY_SECONDS = 60.0
 MOST_KEYS = 1000

@@ -23,9 +23,6 @@ from typing import Literal
 
 from starlette.requests import Request
 
-from relay.api.callers import caller
-from relay.api.record import commit
-from relay.api.served import Here, here
 from relay.audit import AuditStep
 from relay.clients import Client
 from relay.desk import Order
@@ -33,6 +30,9 @@ from relay.errors import Conflict, NotAllowed, NotFound, Refused
 from relay.received import Act
 from relay.store import Connection, approvals
 from relay.store.approvals import Approval
+from relay.web.callers import caller
+from relay.web.record import commit
+from relay.web.served import Here, here
 
 Action = Literal["replay", "quarantine-release", "purge"]
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from relay.api import problems
 from relay.errors import Refused
 from relay.settings import ApiSettings
+from relay.web import problems
 
 GRACE_SECONDS = 5.0
 
