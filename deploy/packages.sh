@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes sure that the system packages are there: RabbitMQ (unless $RELAY_AMQP names a broker), and Python with its venv module.
 # As root on Debian it installs what is missing; otherwise it names the packages and stops. Nothing is started or enabled.
-# With the argument `tests`, also what only tests need: libfaketime, which sets one process's clock, and systemd's tools, which rate
-# the unit of deploy/systemd.
+# With the argument `tests`, also what only tests need: libfaketime, which sets one process's clock; systemd's tools, which rate the
+# unit of deploy/systemd; Prometheus, which reads real nodes; and Chromium with a font, which looks at the console.
 set -eu
 python=${PYTHON:-python3}
 missing=
@@ -20,6 +20,12 @@ if [ "${1:-}" = tests ] && [ -z "$(find /usr/lib -name libfaketime.so.1 2>/dev/n
 fi
 if [ "${1:-}" = tests ] && ! command -v systemd-analyze >/dev/null 2>&1; then
   optional="$optional systemd"
+fi
+if [ "${1:-}" = tests ] && ! command -v promtool >/dev/null 2>&1; then
+  optional="$optional prometheus"
+fi
+if [ "${1:-}" = tests ] && ! command -v chromium >/dev/null 2>&1; then
+  optional="$optional chromium fonts-dejavu-core"
 fi
 [ -n "$missing$optional" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
