@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
@@ -12,11 +10,12 @@ from starlette.responses import Response
 from relay.api.auth import OPERATE
 from relay.api.contract import Time
 from relay.clock import iso
-from relay.directory import Member
 from relay.errors import NotFound
 from relay.recovery import View
-from relay.store import Connection, compared, epochs, peers, witnessed
-from relay.web.served import Here, here
+from relay.store import Connection, epochs, witnessed
+from relay.views import peers
+from relay.views.peers import PeerState
+from relay.web.served import here
 from relay.witnessed import Note
 
 router = APIRouter(tags=["peers"], dependencies=[OPERATE])
@@ -24,33 +23,6 @@ router = APIRouter(tags=["peers"], dependencies=[OPERATE])
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-class Duty(_Body):
-    """Whom to call at a centre, at any hour."""
-
-    name: str
-    telephone: str
-    email: str
-
-
-class PeerAlarm(_Body):
-    """The last thing that was wrong with a peer's store, directory or audit log."""
-
-    code: str = Field(description="`peer-went-back`, `peer-new-epoch` or `directory-mismatch`; `relay explain CODE` says more")
-    at: Time
-
-
-class CountsDiffer(_Body):
-    """Where this centre and a peer count other messages of one time and lane (audit-mismatch)."""
-
-    side: Literal["sent", "received"] = Field(description="sent: this centre's messages to the peer; received: the peer's to it")
-    lane: str
-    first: Time = Field(description="ids given from this time on")
-    until: Time = Field(description="and before this one")
-    ours: int = Field(description="sent: messages that the peer signed for; received: messages that are held here")
-    theirs: int = Field(description="the same, as the peer counts; equal numbers: other messages")
-    times: int = Field(description="how often it was seen, unchanged; the second time raises the alarm")
 
 
 class SignedNote(_Body):
@@ -81,22 +53,6 @@ class PeerDetail(_Body):
     at: Time | None
     checkpoint: SignedNote | None
     evidence: list[Caught]
-
-
-class PeerState(_Body):
-    """What is known of a peer from its heartbeats; null before the first."""
-
-    centre: str
-    state: Literal["heard", "silent", "never"] = Field(description="silent: three heartbeats missed; never: none since the start")
-    heard_at: Time | None = Field(description="when its last heartbeat came, also before the node's start")
-    clock_offset_seconds: float | None = Field(description="its clock less ours")
-    epoch: int | None
-    directory_version: int | None
-    directory_differs: bool = Field(description="whether it goes by other bytes than ours under the same version")
-    release: str | None
-    alarm: PeerAlarm | None = Field(description="the last alarm that was raised about it here")
-    differences: list[CountsDiffer] = Field(description="where what was sent is not what was received, the newest time first")
-    duty: Duty
 
 
 class Peers(_Body):
@@ -143,10 +99,8 @@ class Recovery(_Body):
 async def list_(request: Request) -> Response:
     """Say of each peer when it was heard, what it goes by, and whom to call. Role `operate`."""
     here_ = here(request)
-    known, raised = await here_.centre.store.read(_known)
-    differ = await here_.centre.store.read(compared.differences)
-    others = [member for id_, member in sorted(here_.centre.directory.active.items()) if id_ != here_.centre.id]
-    body = Peers(peers=[_peer(here_, member, known.get(member.id), raised.get(member.id), differ) for member in others])
+    found = await here_.centre.store.read(peers.rows)
+    body = Peers(peers=[peers.peer(here_.node, member, found) for member in peers.others(here_.node)])
     return Response(body.model_dump_json(), media_type="application/json")
 
 
@@ -192,42 +146,6 @@ def _detail(connection: Connection, centre: str) -> PeerDetail:
 
 def _note(note: Note) -> SignedNote:
     return SignedNote(statement=note.statement, key=note.key, signature=note.signature)
-
-
-def _known(connection: Connection) -> tuple[dict[str, peers.Peer], dict[str, peers.Alarm]]:
-    return peers.known(connection), peers.alarms(connection)
-
-
-def _peer(
-    here_: Here, member: Member, known: peers.Peer | None, raised: peers.Alarm | None, differ: list[compared.Difference]
-) -> PeerState:
-    register = here_.centre.directory
-    heard = known if known is not None and known.heard_at else None
-    return PeerState(
-        centre=member.id,
-        state=here_.node.heartbeats.state(member.id),
-        heard_at=iso(heard.heard_at) if heard else None,
-        clock_offset_seconds=heard.offset / 1000 if heard else None,
-        epoch=known.epoch if known else None,
-        directory_version=heard.directory if heard else None,
-        directory_differs=bool(heard and heard.directory == register.version and heard.digest != register.digest),
-        release=heard.release if heard else None,
-        alarm=PeerAlarm(code=raised.code, at=iso(raised.at)) if raised else None,
-        differences=[_differs(one) for one in differ if one.peer == member.id],
-        duty=Duty(name=member.contact.name, telephone=member.contact.telephone, email=member.contact.email),
-    )
-
-
-def _differs(one: compared.Difference) -> CountsDiffer:
-    return CountsDiffer(
-        side=one.side,
-        lane=one.lane,
-        first=iso(one.first),
-        until=iso(one.until),
-        ours=one.ours,
-        theirs=one.theirs,
-        times=one.times,
-    )
 
 
 def _recovery(view: View, epoch: int) -> Recovery:
