@@ -126,6 +126,43 @@ async def test_a_full_disk_stops_accepting_and_taking_in_and_loses_nothing(live:
     assert running(live)
 
 
+async def test_a_log_that_finds_no_room_is_emptied_when_there_is_some(tmp_path: Path) -> None:
+    """A disk that fills while the write-ahead log is emptied stops nothing: what was purged leaves the log with a later write."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with small_disk(folder) as mounted:
+        if not mounted:
+            pytest.skip("no disk can be mounted here: that takes the rights of an administrator")
+        store = await Store.open(folder / "relay.db", "AAA", "0" * 64, 0)
+        try:
+            await store.write(lambda connection: connection.exec_driver_sql("PRAGMA wal_autocheckpoint=0"))
+            await store.write(lambda connection: connection.exec_driver_sql("CREATE TABLE heavy (data BLOB)"))
+            await store.write(lambda connection: connection.exec_driver_sql("INSERT INTO heavy VALUES (randomblob(4000000))"))
+            log, filler = folder / "relay.db-wal", folder / "filler"
+            filler.write_bytes(bytes(shutil.disk_usage(folder).free))
+            await store.scrub()
+            assert log.stat().st_size > 4_000_000
+            filler.unlink()
+            await store.write(lambda _: None)
+            assert log.stat().st_size == 0
+            assert store.damage is None
+        finally:
+            await store.close()
+
+
+async def test_a_writer_that_ends_takes_the_node_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ends the thread that writes, nobody waits for it in vain: the store says so, and the node's watch raises it."""
+    store = await Store.open(tmp_path / "relay.db", "AAA", "0" * 64, 0)
+    monkeypatch.setattr(store._writer, "_commit", lambda _: 1 // 0)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    writing = asyncio.create_task(store.write(lambda _: None))
+    await eventually(lambda: store.damage is not None)
+    with pytest.raises(StoreTrouble, match="ZeroDivisionError"):
+        await store.write(lambda _: None)
+    writing.cancel()
+    await store.close()
+
+
 async def test_a_store_locked_by_another_process_is_waited_for(live: Live) -> None:
     """While another process holds the lock, submit says so, what arrives waits at the broker, and afterwards all goes on."""
     patched = "PRAGMA busy_timeout={}"

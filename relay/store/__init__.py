@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, exc, insert, select
 
-from relay.errors import Misconfigured
+from relay.errors import Misconfigured, RelayError
 from relay.store import (
     approvals,
     aside,
@@ -127,8 +127,8 @@ class Store:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, job)
 
     @property
-    def damage(self) -> Misconfigured | None:
-        """What was found damaged while the store was open, or None; nothing is read or written any more after that."""
+    def damage(self) -> RelayError | None:
+        """Why nothing is read or written any more: what was found damaged, or the writer's own end; None while all is well."""
         return self._writer.damage
 
     async def probe(self, now: int) -> None:

@@ -126,7 +126,7 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._loop = asyncio.get_running_loop()
         self._closed = False
-        self.damage: Misconfigured | None = None
+        self.damage: RelayError | None = None
         self._scrub = False
         self._connection: Connection | None = None
         self._thread.start()
@@ -142,7 +142,10 @@ class Writer:
         return await future
 
     async def scrub(self) -> None:
-        """Empty the write-ahead log behind the next transaction, as far as no reader still needs it."""
+        """Empty the write-ahead log behind the next transaction, as far as no reader still needs it.
+
+        When the disk has no room for that, it is done behind the first transaction that finds some.
+        """
         self._scrub = True
         await self.run(lambda _: None)
 
@@ -153,6 +156,14 @@ class Writer:
         await asyncio.to_thread(self._thread.join)
 
     def _work(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:
+            said = f"The thread that writes the store ended ({type(error).__name__}: {error}); the node ends with it."
+            self.damage = StoreTrouble("store-unavailable", said)  # seen by the node's watch, as nobody joins this thread
+            raise
+
+    def _serve(self) -> None:
         while True:
             group, last = self._take()
             if group:
@@ -202,10 +213,15 @@ class Writer:
         return self.damage
 
     def _empty_log(self) -> None:
-        if self._scrub and self._connection is not None:
+        if not self._scrub or self._connection is None:
+            return
+        try:
+            self._connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except self._engine.dialect.loaded_dbapi.Error as error:
+            if is_damage(error):
+                self.judge(error, "written")
+        else:
             self._scrub = False
-            with contextlib.suppress(exc.DatabaseError):  # a reader is in the way: the next scrub does it
-                self._connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _connect(self) -> Connection:
         if self._connection is None:
