@@ -14,10 +14,10 @@ import httpx2
 import pytest
 
 from relay import cli, codes, messages
-from relay.api.language import preferred
 from relay.errors import Refused
 from relay.network import write_network
 from relay.settings import load
+from relay.web.language import preferred
 from tests.test_cli import end, start, until
 
 EXAMPLES = Path(__file__).parent.parent / "schemas" / "examples"

@@ -11,11 +11,11 @@ from starlette.responses import Response
 
 from relay.api.asked import ASKED_BYTES, Reason, asking, read
 from relay.api.auth import OPERATE, SEE
-from relay.api.body import read_body
 from relay.api.contract import Time
 from relay.clock import iso
 from relay.store.approvals import Approval
 from relay.web import four_eyes
+from relay.web.body import read_body
 from relay.web.served import Here, here
 
 router = APIRouter(tags=["approvals"])

@@ -18,7 +18,6 @@ from starlette.responses import Response, StreamingResponse
 
 from relay import exporting, points
 from relay.api.auth import AUDIT
-from relay.api.body import read_body
 from relay.api.contract import Id, Time
 from relay.audit import AuditStep
 from relay.centre import Centre
@@ -29,6 +28,7 @@ from relay.points import Point
 from relay.proving import Proving, Receiver, Receivers
 from relay.store import traces
 from relay.verifying import EpochFound, Verification, Verified, registers
+from relay.web.body import read_body
 from relay.web.callers import actor
 from relay.web.served import here
 

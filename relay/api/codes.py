@@ -18,8 +18,8 @@ from starlette.responses import Response
 
 from relay import codes
 from relay.api.auth import WORK
-from relay.api.language import preferred
 from relay.errors import NotFound
+from relay.web.language import preferred
 from relay.web.served import here
 
 _VARIES = {"Vary": "Accept-Language"}

@@ -18,11 +18,11 @@ from starlette.responses import Response
 
 from relay.api.asked import asking, read
 from relay.api.auth import RECEIVE, require
-from relay.api.body import read_body
 from relay.api.contract import Acknowledged, Acknowledgement, Id, Inbox, Time, described
 from relay.clock import iso
 from relay.errors import Problem, Refused
 from relay.handover import Given, No
+from relay.web.body import read_body
 from relay.web.callers import caller
 from relay.web.served import Here, here
 

@@ -22,7 +22,6 @@ from starlette.responses import Response
 
 from relay import messages
 from relay.api.auth import SUBMIT, needs
-from relay.api.body import idempotency_key, read_body
 from relay.api.contract import LINE, Accepted, MessageState, taking_message
 from relay.clock import iso
 from relay.errors import NotFound, Refused, RelayError
@@ -34,6 +33,7 @@ from relay.store.outgoing import Sent
 from relay.store.parked import Waiting
 from relay.store.threads import Thread
 from relay.web import problems
+from relay.web.body import idempotency_key, read_body
 from relay.web.callers import caller
 from relay.web.served import Here, here
 

@@ -11,11 +11,11 @@ from starlette.requests import Request
 
 from relay import messages
 from relay.api.auth import needs
-from relay.api.body import read_body
 from relay.api.contract import ProblemPlace, taking_message
 from relay.errors import Problem, Refused
 from relay.messages import Message
 from relay.policy import Judge, Rule, marks
+from relay.web.body import read_body
 from relay.web.served import here
 
 LARGE_BYTES = 64 * 1024

@@ -16,12 +16,12 @@ from starlette.responses import Response
 from relay.api.approvals import WAITING, waits
 from relay.api.asked import ASKED_BYTES, Reason, asking, read
 from relay.api.auth import OPERATE
-from relay.api.body import read_body
 from relay.api.contract import Id, Time
 from relay.clock import iso
 from relay.received import RELEASABLE, Act, ReceivedMessages
 from relay.store.aside import Received
 from relay.web import four_eyes
+from relay.web.body import read_body
 from relay.web.callers import actor
 from relay.web.served import here
 

@@ -17,7 +17,6 @@ from starlette.responses import Response
 
 from relay import messages
 from relay.api.auth import OPERATE, WORK
-from relay.api.body import read_body
 from relay.api.contract import Accepted, Id, Time
 from relay.audit import AuditStep
 from relay.clock import iso
@@ -28,6 +27,7 @@ from relay.release import Done, Releases
 from relay.requests import SIDES
 from relay.store import Connection, clocks
 from relay.store.clocks import ANSWERED, Clock, Which
+from relay.web.body import read_body
 from relay.web.callers import actor
 from relay.web.served import Here, here
 

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from relay.api.approvals import WAITING, waits
 from relay.api.asked import ASKED_BYTES, Reason, asking, read
 from relay.api.auth import OPERATE
-from relay.api.body import read_body
 from relay.desk import Order
 from relay.web import four_eyes
+from relay.web.body import read_body
 from relay.web.callers import actor
 from relay.web.served import here
 

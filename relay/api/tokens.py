@@ -18,11 +18,11 @@ from starlette.responses import Response
 
 from relay.api.asked import ASKED_BYTES, Reason, asking, read
 from relay.api.auth import ADMIN
-from relay.api.body import read_body
 from relay.api.contract import Time
 from relay.clients import ROLES, Client, Role
 from relay.clock import iso, to_ms
 from relay.web import roster
+from relay.web.body import read_body
 from relay.web.callers import actor
 from relay.web.served import here
 

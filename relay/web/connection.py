@@ -3,7 +3,7 @@
 uvicorn waits for ever for the first byte and for the end of the headers, and takes any number of them. :class:`Connection` is its
 protocol with a deadline: the headers must be there within ``header_seconds`` of the opening or, later, of their first byte, else
 the caller is told ``headers-timeout`` (408) and the connection closed; more than ``header_bytes`` of them are
-``headers-too-large`` (431). The body has its own deadline where it is read (:mod:`relay.api.body`); here a connection whose body
+``headers-too-large`` (431). The body has its own deadline where it is read (:mod:`relay.web.body`); here a connection whose body
 is still not whole some seconds after that is closed, whoever reads it.
 """
 

@@ -68,7 +68,7 @@ def document(error: RelayError) -> dict[str, Any]:
 
 async def answer(request: Request, error: Exception) -> Response:
     """Return the answer to a request that failed, counting and recording it."""
-    refusal = _of(error)
+    refusal = refusal_of(error)
     here_ = here(request)
     if refusal.code == "internal-error":
         here_.centre.log.error(Event.API_FAILED, error=type(error).__name__, method=request.method)
@@ -100,8 +100,8 @@ async def record(here_: Here, who: Client | None, refusals: Iterable[RelayError]
         points.reach(Point.REFUSAL_COMMIT_AFTER)
 
 
-def _of(error: Exception) -> RelayError:
-    """Return what went wrong in the relay's own words."""
+def refusal_of(error: Exception) -> RelayError:
+    """Return what went wrong with a request in the relay's own words."""
     if isinstance(error, RelayError):
         return error
     if isinstance(error, HTTPException):
