@@ -16,7 +16,8 @@ from relay.directory import Directory
 from relay.errors import BrokerTrouble, Conflict, Misconfigured
 from relay.network import Network
 from relay.rabbit import Management, PrivateBroker
-from relay.rabbit.private import _marked, _server_script
+from relay.rabbit.private import _server_script
+from relay.rabbit.watch import marked
 from relay.topology import Binding, TopicPermission
 
 
@@ -139,7 +140,7 @@ def test_a_broker_that_does_not_answer_is_named() -> None:
 
 def test_only_loopback_listens(broker: PrivateBroker) -> None:
     """AMQP, management, Erlang's distribution and its port mapper are out of reach from other machines."""
-    sockets = {str(path.readlink()) for pid in _marked(broker._mark) for path in _descriptors(pid)}
+    sockets = {str(path.readlink()) for pid in marked(broker._watch.mark) for path in _descriptors(pid)}
     listening = []
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
@@ -164,7 +165,7 @@ def test_a_second_start_in_vain_names_the_log(broker: PrivateBroker, tmp_path: P
     with pytest.raises(BrokerTrouble, match=r"rabbitmq\.log") as caught:
         other.start(limit=20)
     assert caught.value.code == "broker-not-started"
-    assert _marked(other._mark) == []
+    assert marked(other._watch.mark) == []
     assert broker.running
 
 
@@ -196,7 +197,7 @@ def test_killed_it_restarts_with_its_data_and_wiped_without(empty: PrivateBroker
         management.apply(management.plan(network.topology), network.passwords)
     empty.kill()
     assert not empty.running
-    assert _marked(empty._mark) == []
+    assert marked(empty._watch.mark) == []
     with empty.start().management() as management:
         assert management.plan(network.topology, network.passwords) == []
     empty.wipe()
@@ -209,16 +210,16 @@ def test_the_death_of_its_parent_ends_it(tmp_path: Path) -> None:
     script = (
         "import sys, time, pathlib; from relay.rabbit import PrivateBroker as P;"
         "p = P(pathlib.Path(sys.argv[1])); p._await = lambda *_: None; p.start();"
-        "print(p._mark, flush=True); time.sleep(60)"
+        "print(p._watch.mark, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "r")], stdout=subprocess.PIPE, text=True)
     assert parent.stdout
     mark = parent.stdout.readline().strip()
     parent.stdout.close()
-    assert len(_marked(mark)) >= 3
+    assert len(marked(mark)) >= 3
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     deadline = time.monotonic() + 25
-    while _marked(mark) and time.monotonic() < deadline:
+    while marked(mark) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert _marked(mark) == []
+    assert marked(mark) == []

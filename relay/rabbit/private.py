@@ -8,7 +8,7 @@ returns once AMQP and the management API both answer, or says why not and where 
 Three things end it: :meth:`~PrivateBroker.stop` (asks, then insists), :meth:`~PrivateBroker.kill` (as a power cut
 would), and the death of this process by any cause: a watchdog holds a pipe from it and ends the broker when that
 closes. Every process of the broker carries a mark in its environment, by which stragglers of Erlang, which change
-session, are found and ended.
+session, are found and ended (:mod:`relay.rabbit.watch`).
 
 ``$RELAY_RABBITMQ`` names a folder with the programs of another RabbitMQ (``rabbitmq-server``, ``rabbitmqctl``, ``epmd``),
 which is then used instead of the machine's own.
@@ -23,11 +23,9 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +38,7 @@ from relay.errors import BrokerTrouble, Misconfigured
 from relay.ports import free_ports
 from relay.rabbit.configuration import configuration, plugins
 from relay.rabbit.management import Management
+from relay.rabbit.watch import Watch
 from relay.tls import ServerTls, client_context
 from relay.topology import Topology
 
@@ -48,14 +47,6 @@ _PACKAGED = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 _ELSEWHERE = "RELAY_RABBITMQ"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _AMQP_GREETING = b"AMQP\x00\x00\x09\x01"
-_MARK = "RELAY_PRIVATE_BROKER"
-_WATCHDOG = """
-read -r _
-while found=$(grep -lsz "^$1$" /proc/[0-9]*/environ); [ -n "$found" ]; do
-    for file in $found; do process=${file#/proc/}; kill -KILL "${process%/environ}"; done
-    sleep 0.1
-done
-"""
 
 
 class PrivateBroker:
@@ -89,10 +80,9 @@ class PrivateBroker:
         self.tls = tls
         self._internal_ports = ports[2:]
         self._temporary = temporary
-        self._mark = uuid.uuid4().hex
+        self._watch = Watch()
         self._epmd: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
-        self._watchdog: subprocess.Popen[bytes] | None = None
 
     @property
     def log(self) -> Path:
@@ -121,8 +111,8 @@ class PrivateBroker:
 
     @property
     def bond(self) -> dict[str, str]:
-        """Environment that ties a process to this broker: whoever has it ends with the broker, or with who started that."""
-        return {_MARK: self._mark}
+        """Environment that ties a process to this broker, started or not: whoever has it ends with that, or with this process."""
+        return self._watch.bond
 
     def url(self, user: str | None = None, password: str | None = None) -> str:
         """Return the AMQP address with an account: the administrator's unless another is given."""
@@ -137,7 +127,7 @@ class PrivateBroker:
         """Start it and return when AMQP and management answer; raise ``BrokerTrouble`` after ``limit`` seconds."""
         script = _server_script()
         self._write_files()
-        environment = self._environment()
+        environment = {**self._environment(), **self._watch.bond}
         try:
             self._spawn(script, environment)
             self._await(self._accepts_amqp, limit)
@@ -158,14 +148,12 @@ class PrivateBroker:
 
     def kill(self) -> None:
         """End every process of it at once with SIGKILL, as a power cut would. Its data stays."""
-        for process in (self._watchdog, self._server, self._epmd):
+        for process in (self._server, self._epmd):
             if process:
                 process.kill()
                 process.wait()
-        if self._watchdog and self._watchdog.stdin:
-            self._watchdog.stdin.close()
-        self._watchdog = self._server = self._epmd = None
-        self._end_stragglers()
+        self._server = self._epmd = None
+        self._watch.end()
 
     def wipe(self) -> None:
         """Remove its data (all messages, queues and accounts); the next start begins anew."""
@@ -212,7 +200,6 @@ class PrivateBroker:
         epmd, distribution = self._internal_ports
         folder = self.folder
         return {
-            _MARK: self._mark,
             "PATH": ":".join(filter(None, (os.environ.get(_ELSEWHERE), os.environ.get("PATH"), _SYSTEM_PATH))),
             "HOME": str(folder),
             "LANG": "C.UTF-8",
@@ -245,14 +232,6 @@ class PrivateBroker:
         with (self.folder / "startup.log").open("ab") as out:
             self._epmd = _popen([epmd, "-address", HOST, "-port", environment["ERL_EPMD_PORT"]], environment, out)
             self._server = _popen([str(script)], environment, out, self.folder)
-        self._watchdog = subprocess.Popen(  # noqa: S603  a constant script and our mark
-            ["/bin/sh", "-c", _WATCHDOG, "relay-watchdog", f"{_MARK}={self._mark}"],
-            env={"PATH": _SYSTEM_PATH},  # without the mark, or it would end itself first
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
 
     def _await(self, ready: Callable[[], bool], limit: float) -> None:
         deadline = time.monotonic() + limit
@@ -280,14 +259,6 @@ class PrivateBroker:
     @property
     def _scheme(self) -> str:
         return "amqps" if self.tls else "amqp"
-
-    def _end_stragglers(self, limit: float = 5.0) -> None:
-        deadline = time.monotonic() + limit
-        while (found := _marked(self._mark)) and time.monotonic() < deadline:
-            for process in found:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
-            time.sleep(0.02)
 
 
 def _shakes_hands(connection: socket.socket, tls: ServerTls) -> bool:
@@ -323,16 +294,3 @@ def _server_script() -> Path:
     if found is None:
         raise Misconfigured("rabbitmq-missing", "RabbitMQ is not installed: no rabbitmq-server was found.")
     return Path(found).resolve()
-
-
-def _marked(mark: str) -> list[int]:
-    """Return the ids of the living processes that carry this mark in their environment."""
-    wanted = f"{_MARK}={mark}".encode()
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if wanted in entry.read_bytes().split(b"\0"):
-                found.append(int(entry.parent.name))
-        except OSError:
-            continue
-    return found
