@@ -30,7 +30,7 @@ Effect = tuple[str, str, str]  # origin, digest, recipient
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came out; ``accepted`` counts messages, the rest messages times recipients."""
+    """What came out; ``accepted`` counts messages, and so does ``refused`` by code; the rest messages times recipients."""
 
     accepted: int
     promised: int
@@ -39,7 +39,7 @@ class Verdict:
     false: int
     duplicated: int
     unexpected: int
-    refused: int
+    refused: dict[str, int]
     open: int
 
     @property
@@ -58,7 +58,7 @@ class Told:
     seen: Counter[Effect] = field(default_factory=Counter)
     seen_at: dict[Effect, float] = field(default_factory=dict)
     states: dict[tuple[str, str, str], str] = field(default_factory=dict)  # origin, id, recipient
-    refused: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
 
 
 def read(folder: Path) -> Told:
@@ -87,7 +87,7 @@ def judge(told: Told) -> Verdict:
         false=said["delivered"],
         duplicated=sum(count - 1 for count in told.seen.values()),
         unexpected=sum(not _expected(told, effect) for effect in told.seen),
-        refused=told.refused,
+        refused=dict(told.refused),
         open=sum(_state(told, effect) not in ENDS for effect in told.promised),
     )
 
@@ -120,7 +120,7 @@ def _take(told: Told, centre: str, line: dict[str, Any]) -> None:
             for recipient in line["recipients"]:
                 told.promised[centre, line["digest"], recipient] = line["id"]
         case "refused":
-            told.refused += 1
+            told.refused[str(line["answer"].get("code"))] += 1
         case "seen":
             effect = (line["origin"], line["digest"], centre)
             told.seen[effect] += 1

@@ -25,12 +25,13 @@ def table(options: Options, outcome: Outcome) -> str:
         "unexpected": verdict.unexpected,
         "ends without a valid signature": outcome.unsigned,
         "without an end": verdict.open,
-        "refused": verdict.refused,
+        "refused": sum(verdict.refused.values()),
         "nodes that ended by themselves": len(outcome.ended),
         "broker begun anew by its operator": len(outcome.mended),
     }
     lines = [f"{name:34} {value:>9,}" for name, value in figures.items()]
     lines += [f"{'seconds':34} {outcome.seconds:>9.0f}", "", "faults injected: " + _kinds(outcome), ""]
+    lines += [f"refused as {code}: {count:,}" for code, count in verdict.refused.items()]
     lines += [f"without {kind}: {why}" for kind, why in outcome.without.items()]
     lines += [f"ended by itself: {how}" for how in outcome.ended]
     lines += [f"without a leader after a restart of the broker: {queues}" for queues in outcome.mended]
