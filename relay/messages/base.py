@@ -30,6 +30,7 @@ from relay.messages.types import (
     Line,
     MessageId,
     Moment,
+    TraceId,
     listed,
 )
 
@@ -83,6 +84,10 @@ class Marks(Part):
         default=(), max_length=MOST, description="translations of its texts into other languages"
     )
     attachments: tuple[Attachment, ...] = Field(default=(), max_length=16, description="files inside the message")
+    correlation: TraceId | None = Field(
+        default=None,
+        description="W3C trace id of the sender's own system, for the logs at both ends; absent: the message's id says enough",
+    )
 
     @property
     def regions(self) -> tuple[str, ...]:

@@ -143,6 +143,12 @@ def _real_day(text: str) -> str:
     return text
 
 
+def _not_all_zero(text: str) -> str:
+    if not text.strip("0"):
+        raise refusal("bad-format", "a trace id of zeros alone stands for none: leave correlation out")
+    return text
+
+
 Day = TypeAliasType(
     "Day",
     Annotated[
@@ -200,6 +206,15 @@ MessageId = TypeAliasType(
     ],
 )
 Digest = TypeAliasType("Digest", Annotated[str, Form(r"^[0-9a-f]{64}$", "a digest is SHA-256 in 64 lower-case hex digits", 64)])
+TraceId = TypeAliasType(
+    "TraceId",
+    Annotated[
+        str,
+        Form(
+            r"^[0-9a-f]{32}$", "a correlation is a W3C trace id: 32 lower-case hex digits, not all of them 0", 32, _not_all_zero
+        ),
+    ],
+)
 Grading = TypeAliasType(
     "Grading",
     Annotated[
