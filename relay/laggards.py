@@ -39,13 +39,14 @@ _NOBODY: frozenset[str] = frozenset()
 class _Lag:
     """A lane that is behind: how many envelopes were left out of it, and of how many the store knows that.
 
-    ``refusals`` in a row, tried again at ``due`` (milliseconds).
+    ``refusals`` in a row, the last with ``code``, tried again at ``due`` (milliseconds).
     """
 
     left: int = 0
     noted: int = 0
     refusals: int = 0
     due: int = 0
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,11 @@ class Laggards:
         left = 0 if lag is None else lag.due - self._centre.elapsed()
         return self._centre.now() + left if left > 0 else None
 
+    def refusals(self, lane: Lane) -> tuple[int, str | None]:
+        """Return how often in a row the broker refused what is for a lane, and the last code; 0 when it waits for room alone."""
+        lag = self._lags.get(lane)
+        return (lag.refusals, lag.code) if lag is not None and lag.refusals else (0, None)
+
     def sent(self, lane: str, to: Iterable[str], size: int) -> None:
         """Count what was sent to peers; one whose window is full now is behind from here on."""
         for recipient in to:
@@ -105,7 +111,7 @@ class Laggards:
         lag = self._lag(lane)
         if lag.due > self._centre.elapsed():  # others of the same moment were refused, too
             return
-        lag.refusals += 1
+        lag.refusals, lag.code = lag.refusals + 1, code
         lag.due = self._centre.elapsed() + int((retry.decide(code, lag.refusals).after or 0) * 1000)
 
     def settled(self, settled: Sequence[Settled]) -> None:

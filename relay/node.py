@@ -87,14 +87,19 @@ class Surface(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the node can do its work: ``problems`` are sentences, empty when it can."""
+    """Whether the node can do its work: ``troubles`` say what is wrong, each once; there are none when it can."""
 
-    problems: tuple[str, ...]
+    troubles: tuple[RelayError, ...]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong, as sentences."""
+        return tuple(one.detail for one in self.troubles)
 
     @property
     def ready(self) -> bool:
         """Whether nothing is wrong."""
-        return not self.problems
+        return not self.troubles
 
 
 class Node:
@@ -201,17 +206,17 @@ class Node:
 
     async def health(self) -> Health:
         """Return whether the node can sign, write its store and reach its broker, by doing the first two."""
-        problems = []
+        troubles: list[RelayError] = []
         try:
             self.centre.sealer.probe(self.centre.now())
             await self.centre.store.probe(self.centre.now())
         except RelayError as error:
-            problems.append(error.detail)
+            troubles.append(error)
         if (full := self.full()) is not None and isinstance(full, NotReady | StoreTrouble):
-            problems.append(full.detail)
+            troubles.append(full)
         if self.broker.trouble is not None:
-            problems.append(self.broker.trouble.detail)
-        return Health(tuple(dict.fromkeys(problems)))
+            troubles.append(self.broker.trouble)
+        return Health(tuple({one.detail: one for one in troubles}.values()))
 
     async def _watch(self) -> None:
         """Look at the disk and the store, and say once when the node is first ready; a damaged store ends the node."""

@@ -112,6 +112,10 @@ class Pump:
         """Return when what a peer is behind with is tried again, in milliseconds, or None when that waits for its receipts."""
         return self._laggards.next_attempt((recipient, lane))
 
+    def refusals(self, recipient: str, lane: str) -> tuple[int, str | None]:
+        """Return how often in a row the broker refused what is for a peer's lane, and the last code."""
+        return self._laggards.refusals((recipient, lane))
+
     async def _begin(self) -> None:
         """Learn from the store what is under way, behind and held."""
         while True:

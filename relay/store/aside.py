@@ -53,10 +53,12 @@ class Placed:
     place: Place
 
 
-def listed(connection: Connection, state: str, after: int, limit: int) -> list[Received]:
-    """Return received messages in a state, the oldest first, from rows numbered above ``after``."""
+def listed(connection: Connection, state: str, after: int, limit: int, origin: str = "", code: str = "") -> list[Received]:
+    """Return received messages in a state, the oldest first, from rows numbered above ``after``; of an origin, with a code."""
     within = SET_ASIDE if state in STATES else OPEN
     query = _query().where(within, INBOX_MESSAGE.c.state == state, INBOX_MESSAGE.c.n > after)
+    query = query.where(INBOX_MESSAGE.c.origin == origin) if origin else query
+    query = query.where(INBOX_MESSAGE.c.code == code) if code else query
     return [_received(row) for row in connection.execute(query.order_by(INBOX_MESSAGE.c.n).limit(limit))]
 
 

@@ -19,7 +19,7 @@ from relay.clients import Clients
 from relay.custody import Custody
 from relay.deadlines import Deadlines
 from relay.desk import Desk
-from relay.errors import Busy, NotReady, StoreTrouble
+from relay.errors import Busy, NotReady, RelayError, StoreTrouble
 from relay.handover import Handover
 from relay.heartbeats import Heartbeats
 from relay.outbox import Outbox
@@ -35,10 +35,10 @@ PROBE_SECONDS = 5.0
 
 
 class Verdict(Protocol):
-    """Whether the node can do its work; ``problems`` are sentences."""
+    """Whether the node can do its work."""
 
     @property
-    def problems(self) -> tuple[str, ...]:
+    def troubles(self) -> tuple[RelayError, ...]:
         """What is wrong."""
 
     @property
@@ -70,28 +70,33 @@ class Served(Protocol):
 
 
 class Readiness:
-    """The node's problems, asked for at most once a second: who needs no token must not make the disk work."""
+    """The node's troubles, asked for at most once a second: who needs no token must not make the disk work."""
 
     def __init__(self, node: Served) -> None:
         self._node = node
         self._asked = asyncio.Lock()
         self._at = float("-inf")
-        self._problems: tuple[str, ...] = ()
+        self._troubles: tuple[RelayError, ...] = ()
 
     async def problems(self) -> tuple[str, ...]:
         """Return the sentences that say why the node is not ready; none when it is."""
+        return tuple(one.detail for one in await self.troubles())
+
+    async def troubles(self) -> tuple[RelayError, ...]:
+        """Return why the node is not ready, with a code each; nothing when it is."""
         async with self._asked:
             if time.monotonic() - self._at > ASK_AGAIN_SECONDS:
-                self._problems = await self._ask()
+                self._troubles = await self._ask()
                 self._at = time.monotonic()
-        return self._problems
+        return self._troubles
 
-    async def _ask(self) -> tuple[str, ...]:
+    async def _ask(self) -> tuple[RelayError, ...]:
         try:
             async with asyncio.timeout(PROBE_SECONDS):
-                return (await self._node.health()).problems
+                return (await self._node.health()).troubles
         except TimeoutError:
-            return (f"The node could not write its store within {PROBE_SECONDS:.0f} s.",)
+            sentence = f"The node could not write its store within {PROBE_SECONDS:.0f} s."
+            return (StoreTrouble("store-unavailable", sentence),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from relay.store.tables.received import (
 )
 from relay.store.tables.sent import (
     IDEMPOTENCY,
+    OUTBOX_DEAD,
     OUTBOX_DELIVERY,
     OUTBOX_ENVELOPE,
     OUTBOX_MESSAGE,
@@ -73,6 +74,7 @@ __all__ = [
     "LEGAL_HOLD",
     "META",
     "METADATA",
+    "OUTBOX_DEAD",
     "OUTBOX_DELIVERY",
     "OUTBOX_ENVELOPE",
     "OUTBOX_MESSAGE",

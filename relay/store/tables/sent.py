@@ -63,6 +63,8 @@ OUTBOX_MESSAGE = Table(
     sqlite_with_rowid=False,
 )
 
+# Deliveries that nobody tries again by itself, as :data:`relay.store.history.DEAD` marks them: operators list them.
+OUTBOX_DEAD = "behind & 2 <> 0"
 OUTBOX_DELIVERY = Table(
     "outbox_delivery",
     METADATA,
@@ -91,6 +93,14 @@ OUTBOX_DELIVERY = Table(
         "first",
         sqlite_where=text("behind <> 0"),
         postgresql_where=text("behind <> 0"),
+    ),
+    Index(
+        "outbox_delivery_dead",
+        "recipient",
+        "lane",
+        "first",
+        sqlite_where=text(OUTBOX_DEAD),
+        postgresql_where=text(OUTBOX_DEAD),
     ),
     Index(
         "outbox_delivery_open",

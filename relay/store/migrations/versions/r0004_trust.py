@@ -18,6 +18,7 @@ def upgrade() -> None:
     _comparisons()
     _suspects()
     _approvals()
+    _stuck()
 
 
 def _limits() -> None:
@@ -187,3 +188,9 @@ def _approvals() -> None:
         sa.PrimaryKeyConstraint("id"),
         sqlite_with_rowid=False,
     )
+
+
+def _stuck() -> None:
+    where = sa.text("behind & 2 <> 0")
+    columns = ["recipient", "lane", "first"]
+    op.create_index("outbox_delivery_dead", "outbox_delivery", columns, sqlite_where=where, postgresql_where=where)
