@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -18,7 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from relay import api, schema
 from relay.errors import catalogue
-from relay.metrics import Metrics
+from relay.metrics import LABELS, Metrics, unit
 from relay.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,23 +83,28 @@ def example_settings() -> str:
 
 def metrics() -> str:
     """Return the page of metrics."""
+    made = Metrics()
     lines = [
         f"{NOTE}\n# Metrics\n",
-        "Served at `/metrics` (with a token).\n",
-        "| metric | type | labels | meaning |",
-        "|---|---|---|---|",
+        "Served at `/metrics` (with a token of any role but `admin`). A histogram is the series `_bucket`, `_sum` and `_count`.",
+        "Gauges about a peer end when it leaves the directory; counters stay.\n",
+        "| metric | type | labels | unit | meaning |",
+        "|---|---|---|---|---|",
     ]
-    for family, labels in described():
-        lines.append(f"| `{family.name}` | {family.type} | {labels or ''} | {family.documentation} |")
+    for metric in made.table():
+        family = next(iter(metric.describe()))
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+        lines.append(f"| `{name}` | {family.type} | {labels} | {unit(metric)} | {family.documentation} |")
+    lines += ["\n## Labels\n", "| label | values |", "|---|---|"]
+    lines += [f"| `{label}` | {values} |" for label, values in sorted(LABELS.items())]
+    lines += ["\n## Of the process\n", "As `prometheus_client` gives them.\n", "| metric | type | meaning |", "|---|---|---|"]
+    names = {next(iter(metric.describe())).name for metric in made.table()}
+    for family in made.registry.collect():
+        if family.name not in names:
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            lines.append(f"| `{name}` | {family.type} | {family.documentation} |")
     return "\n".join(lines) + "\n"
-
-
-def described() -> Iterator[tuple[Any, str]]:
-    """Return every metric of a node with the names of its labels."""
-    made = Metrics()
-    for metric in vars(made).values():
-        if hasattr(metric, "describe"):
-            yield metric.describe()[0], ", ".join(metric._labelnames)
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -249,10 +249,11 @@ class Register:
             await asyncio.sleep(TICK_SECONDS)
 
     def _measure(self) -> None:
-        metrics, register, now = self._centre.metrics, self._centre.directory, self._centre.now()
+        metrics, register = self._centre.metrics, self._centre.directory
         metrics.directory_version.set(register.version)
-        metrics.directory_warning.set((to_ms(register.warn_after) - now) / 1000)
-        metrics.directory_expiry.set((to_ms(register.expires_at) - now) / 1000)
+        metrics.directory_warning.set(register.warn_after.timestamp())
+        metrics.directory_expiry.set(register.expires_at.timestamp())
+        metrics.members.set(len(register.active))
 
 
 async def open_register(settings: Settings, store: Store, now: int, log: Log) -> Trusted:
