@@ -37,12 +37,13 @@ RELEASABLE = frozenset({"sender-not-entitled", "recipient-not-entitled", "recipi
 """Codes of refusals that an operator may overrule: the message is authentic and sound, and a policy said no."""
 DISCARDED = "discarded"
 
-_FROM = {
+FROM = {
     "hold": ("waiting", "handed", "deferred"),
     "release": ("held", "quarantined"),
     "replay": ("dead", "deferred"),
     "discard": ("waiting", "handed", "deferred", "held", "dead", "quarantined"),
 }
+"""From which states a received message can be held, released, replayed and discarded."""
 
 Posted = list[tuple[str, bytes]]
 
@@ -150,8 +151,8 @@ class ReceivedMessages:
 
         def job(connection: Connection) -> tuple[Received, _Done]:
             found = _find(connection, act.message)
-            if found.state not in _FROM[verb]:
-                allowed = ", ".join(_FROM[verb])
+            if found.state not in FROM[verb]:
+                allowed = ", ".join(FROM[verb])
                 sentence = f"Message {act.message} is {found.state}; to {verb} one, it must be one of: {allowed}."
                 raise Conflict("wrong-state", sentence)
             done = change(connection, aside.place(connection, found.n), self._centre.now())

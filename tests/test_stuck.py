@@ -129,6 +129,7 @@ def test_one_message_says_where_it_is_stuck(connection: Connection) -> None:
     assert [(one.state, one.peers) for one in stuck.of_message(connection, _id(1, 0))] == [("dead", (one,)) for one in PEERS]
     assert [(one.state, one.peers) for one in stuck.of_message(connection, _id(4, 0))] == [("deferred", (PEERS[0],))]
     assert [(one.state, one.peers) for one in stuck.of_message(connection, _id(2, 3))] == [("held", PEERS)]
+    assert [(one.state, one.peers) for one in stuck.of_message(connection, _id(6, 0))][:1] == [("deferred", (PEERS[0],))]
     assert stuck.of_message(connection, "nobody-sent-this") == []
 
 

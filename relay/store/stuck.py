@@ -45,7 +45,7 @@ class Stuck:
     """
 
     id: str
-    state: State
+    state: State | Literal["open", "over"]
     peers: tuple[str, ...]
     lane: str
     since: int
@@ -73,13 +73,27 @@ def listed(connection: Connection, state: State, limit: int, after: Place = (), 
 
 
 def of_message(connection: Connection, message: str) -> list[Stuck]:
-    """Return where one message is stuck, by recipient; where it is held, that alone."""
-    found = connection.execute(_messages().where(_M.id == message, _IS_HELD)).all()
-    if held := _with_peers(connection, found):
+    """Return where one message is stuck, by recipient; where it is held, that alone; of one that is not, that it is open or over.
+
+    Nothing of a message that this centre did not submit.
+    """
+    row = connection.execute(_messages().where(_M.id == message)).one_or_none()
+    if row is None:
+        return []
+    if row.held_at is not None and (held := _with_peers(connection, [row])):
         return held
     both: tuple[State, ...] = ("dead", "deferred")
     rows = {state: connection.execute(_at_recipients(state).where(_M.id == message).order_by(*_ALONG)).all() for state in both}
-    return [one for state in both for one in _complete(connection, state, rows[state])]
+    found = [one for state in both for one in _complete(connection, state, rows[state])]
+    return found or [_on_its_way(connection, row)]
+
+
+def _on_its_way(connection: Connection, row: Any) -> Stuck:
+    about = (_D.envelope == row.envelope, _IS_OPEN)
+    rows = connection.execute(select(_D.recipient, _D.open).where(*about)).all()
+    peers = tuple(sorted(one.recipient for one in rows if unsigned(one.open) & bit(row.position)))
+    since = row.sent_at or row.created_at
+    return Stuck(row.id, "open" if peers else "over", peers, row.lane, since, row.created_at, None, row.sent_at is None, ())
 
 
 def _at_recipients(state: State) -> Select[Any]:

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, LargeBinary, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, LargeBinary, bindparam, func, literal, or_, select
 
 from relay.envelope import commitments
+from relay.store import trees
 from relay.store.common import Resting, bit, resting, unsigned
 from relay.store.tables import (
     AUDIT,
@@ -29,6 +30,9 @@ from relay.store.tables import (
     OUTBOX_STEP,
     RECEIPT_IN,
 )
+
+ABOUT_MS = 1000
+MOST_ABOUT = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +224,29 @@ def leaves_with(connection: Connection, texts: Sequence[str]) -> list[Leaf]:
     holds: list[ColumnElement[bool]] = [func.instr(AUDIT.c.leaf, literal(text.encode(), LargeBinary)) > 0 for text in texts]
     rows = connection.execute(select(AUDIT).where(or_(*holds)).order_by(AUDIT.c.epoch, AUDIT.c.position))
     return [Leaf(row.epoch, row.position, row.leaf) for row in rows]
+
+
+def leaves_at(connection: Connection, epoch: int, time: int, texts: Sequence[str]) -> list[Leaf]:
+    """Return the leaves of an epoch that hold all of these texts and were written about a time: a bounded number is looked at."""
+    about = _first_at(connection, epoch, time - ABOUT_MS)
+    holds = [func.instr(AUDIT.c.leaf, literal(text.encode(), LargeBinary)) > 0 for text in texts]
+    near = (AUDIT.c.epoch == epoch, AUDIT.c.position >= about, AUDIT.c.position < about + MOST_ABOUT)
+    rows = connection.execute(select(AUDIT).where(*near, *holds).order_by(AUDIT.c.position))
+    return [Leaf(row.epoch, row.position, row.leaf) for row in rows]
+
+
+def _first_at(connection: Connection, epoch: int, time: int) -> int:
+    """Return the first position of an epoch whose leaf is of a time or later, by halves: times go on from leaf to leaf."""
+    query = select(AUDIT.c.leaf).where(AUDIT.c.epoch == epoch, AUDIT.c.position == bindparam("at"))
+    low, high = 0, trees.size(connection, epoch)
+    while low < high:
+        middle = (low + high) // 2
+        leaf = connection.execute(query, {"at": middle}).scalar()
+        if leaf is not None and int(json.loads(leaf)["time"]) < time:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 def page(connection: Connection, after: tuple[int, int], limit: int) -> list[Leaf]:
