@@ -48,6 +48,7 @@ INBOX_MESSAGE = Table(
     number("found"),
     Column("purged_at", BigInteger),
     UniqueConstraint("id", "origin", name="inbox_message_id"),
+    Index("inbox_message_origin", "origin", "n"),
     Index(
         "inbox_message_waiting",
         "rank",

@@ -80,6 +80,7 @@ OUTBOX_DELIVERY = Table(
     number("deadline"),
     number("behind"),
     Index("outbox_delivery_envelope", "envelope"),
+    Index("outbox_delivery_recipient", "recipient", "envelope"),
     Index(
         "outbox_delivery_deadline",
         "deadline",

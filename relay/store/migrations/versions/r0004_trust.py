@@ -19,6 +19,7 @@ def upgrade() -> None:
     _suspects()
     _approvals()
     _stuck()
+    _listed()
 
 
 def _limits() -> None:
@@ -194,3 +195,8 @@ def _stuck() -> None:
     where = sa.text("behind & 2 <> 0")
     columns = ["recipient", "lane", "first"]
     op.create_index("outbox_delivery_dead", "outbox_delivery", columns, sqlite_where=where, postgresql_where=where)
+
+
+def _listed() -> None:
+    op.create_index("outbox_delivery_recipient", "outbox_delivery", ["recipient", "envelope"])
+    op.create_index("inbox_message_origin", "inbox_message", ["origin", "n"])
