@@ -1,0 +1,134 @@
+"""What a node last saw when it looked at all that is open, set aside or late: data that nothing changes.
+
+:mod:`relay.observing` makes an :class:`Observation` every few seconds; metrics, views and pages read it, so that none of them
+looks through the store. A peer stands in it while it is an active member, and for as long as something is open towards it.
+
+A message is *open* at a peer until its terminal receipt came, or it ended; its age counts from its submission.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+AGES = (60, 300, 900, 3_600, 21_600, 86_400)
+"""Where the buckets of ages end, in seconds: 1 m, 5 m, 15 m, 1 h, 6 h, 1 d; what is older is in one more."""
+
+SPAN_SECONDS = 10
+SPANS = 360
+"""Traffic is kept for an hour, in spans of ten seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What is open towards a peer in one lane; ``oldest_at`` in milliseconds, counts are of messages.
+
+    ``ages`` are the counts by age, one more than :data:`AGES`. Of what is open, ``deferred`` messages are tried again later,
+    ``dead`` ones by nobody, ``held`` ones were parked by an operator, and ``at_risk`` have less than a tenth of their time left,
+    or less than 15 minutes.
+    """
+
+    peer: str
+    precedence: str
+    open: int
+    ages: tuple[int, ...]
+    oldest_at: int | None
+    deferred: int = 0
+    dead: int = 0
+    held: int = 0
+    at_risk: int = 0
+
+    def oldest_seconds(self, now: int) -> float:
+        """Return how old the oldest open message is, given the time in milliseconds; 0 when nothing is open."""
+        return 0.0 if self.oldest_at is None else max(now - self.oldest_at, 0) / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Messages to a peer (confirmed by the broker) and of it (verified and stored) in each ten seconds of the last hour.
+
+    The newest span stands last; it ended up to ten seconds ago. There are always :data:`SPANS`; before the node's start they are 0.
+    """
+
+    sent: tuple[int, ...] = (0,) * SPANS
+    received: tuple[int, ...] = (0,) * SPANS
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What is open, missing and moving between this centre and a peer.
+
+    ``lanes`` are those in which something is open, the most urgent first. ``gaps`` counts messages of the peer that are missing
+    here below the last that came, ``recalls`` messages taken back from it of which it has not signed that nothing is left there.
+    """
+
+    id: str
+    lanes: tuple[Lane, ...] = ()
+    gaps: int = 0
+    recalls: int = 0
+    traffic: Traffic = Traffic()
+
+    @property
+    def open(self) -> int:
+        """How many messages are open towards it."""
+        return sum(lane.open for lane in self.lanes)
+
+    @property
+    def at_risk(self) -> int:
+        """How many of these have little of their time left."""
+        return sum(lane.at_risk for lane in self.lanes)
+
+    @property
+    def ages(self) -> tuple[int, ...]:
+        """How many messages are open towards it by age."""
+        return tuple(sum(lane.ages[bucket] for lane in self.lanes) for bucket in range(len(AGES) + 1))
+
+    @property
+    def oldest_at(self) -> int | None:
+        """When the oldest message was submitted that is open towards it, in milliseconds, or None."""
+        return min((lane.oldest_at for lane in self.lanes if lane.oldest_at is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """Messages that don't go on by themselves, or not now; what was sent counts once for each recipient."""
+
+    deferred: int = 0
+    held: int = 0
+    dead: int = 0
+    quarantined: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Answers that are awaited, and how many of them are overdue."""
+
+    awaited: int = 0
+    overdue: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """All that was seen; ``at`` is when the look began, in milliseconds, ``seconds`` how long it took.
+
+    ``asked`` are the answers that peers owe this centre, ``received`` those that it owes. ``waiting`` received messages have not
+    been acknowledged by the centre's system, the oldest of them since ``waiting_since``.
+    """
+
+    at: int
+    seconds: float
+    peers: tuple[Peer, ...]
+    sent_aside: SetAside
+    received_aside: SetAside
+    asked: Answers
+    received: Answers
+    waiting: int
+    waiting_since: int | None
+
+    def peer(self, centre: str) -> Peer:
+        """Return what was seen of a peer; of one that is not known here, nothing."""
+        return next((one for one in self.peers if one.id == centre), Peer(centre))
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """Every lane in which something is open, by peer, the most urgent first."""
+        return tuple(lane for peer in self.peers for lane in peer.lanes)
