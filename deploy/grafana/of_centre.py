@@ -1,0 +1,294 @@
+"""One centre: its peers, its stages, its troubles, what it is trusted by, its broker, its store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deploy.grafana import of_node
+from deploy.grafana.boards import CENTRES, board, choice, to_link
+from deploy.grafana.panels import Row, lines, number, table
+from deploy.grafana.parts import (
+    COUNT,
+    GOOD_IF_ONE,
+    HEARD,
+    LATE,
+    NONE_OR_NOTE,
+    NONE_OR_SOME,
+    RATE,
+    SECONDS,
+    WAITED,
+    Column,
+    Query,
+)
+
+OF = 'centre="$centre"'
+LINK = ("peer", "precedence")
+
+
+def dashboard() -> dict[str, Any]:
+    """Return the dashboard of one centre."""
+    meaning = "One centre as its own node sees it: its peers, what moves through its stages, its troubles, its means."
+    variables = [choice("centre", "Centre", f"label_values({CENTRES}, centre)")]
+    rows = [_now(), _peers(), _stages(), _flow(), _trouble(), *of_node.rows(OF)]
+    return board("relay-centre", meaning, variables, rows)
+
+
+def _now() -> Row:
+    return Row(
+        "Now",
+        [
+            number(
+                "Oldest message without a receipt",
+                "The age of this centre's oldest message that a peer has not answered with a signed receipt. From 120 s a flash "
+                "message is late, from 600 s an immediate one. See which peer below, then call its duty officer.",
+                f"max(relay_oldest_unreceipted_seconds{{{OF}}})",
+                WAITED,
+                unit=SECONDS,
+                runbooks=("RelayUnreceiptedTooOld",),
+            ),
+            number(
+                "Silent peers",
+                "Peers of whom three heartbeats are missing. All at once: this node is cut off, look at the broker below.",
+                f"sum(relay_peer_silent{{{OF}}})",
+                NONE_OR_SOME,
+                runbooks=("RelayPeerSilent",),
+            ),
+            number(
+                "Deadlines at risk",
+                "Open messages with less than a tenth of their time left, at least 15 minutes. What is not delivered by then "
+                "ends as expired.",
+                f"sum(relay_deadlines_at_risk{{{OF}}})",
+                NONE_OR_SOME,
+                runbooks=("RelayDeadlineAtRisk",),
+            ),
+            number(
+                "Answers overdue",
+                "Requests whose reply clock is over: `asked` waits for a peer, `received` is ours to answer.",
+                f"sum(relay_requests_overdue{{{OF}}})",
+                NONE_OR_NOTE,
+                runbooks=("RelayRequestOverdue",),
+            ),
+            number(
+                "Ready",
+                "Whether the node can sign, write its store and reach the broker. If not, `relay check` says which; what it "
+                "promised is safe.",
+                f"min(relay_ready{{{OF}}})",
+                GOOD_IF_ONE,
+                runbooks=("RelayNotReady",),
+            ),
+            number(
+                "Broker connected",
+                "Whether the node reaches RabbitMQ. If not it stores what is submitted and goes on trying.",
+                f"min(relay_broker_connected{{{OF}}})",
+                GOOD_IF_ONE,
+                runbooks=("RelayBrokerDisconnected",),
+            ),
+        ],
+    )
+
+
+def _peers() -> Row:
+    def of(metric: str, aggregate: str = "sum") -> str:
+        return f"{aggregate} by (peer, precedence) ({metric}{{{OF}}})"
+
+    def peer(metric: str, heading: str, unit: str = COUNT) -> Column:
+        return Column(f"max by (peer) ({metric}{{{OF}}})", heading, unit)
+
+    oldest = of("relay_oldest_unreceipted_seconds", "max")
+    return Row(
+        "Peers",
+        [
+            table(
+                "What is under way, the oldest first",
+                "To each peer by precedence: the age of the oldest message without a receipt, how many are open, how many run "
+                "out of time, whether the node's own alarm (`relay alarm list`) calls it late.",
+                [
+                    Column(oldest, "Oldest", SECONDS),
+                    Column(of("relay_open_messages"), "Open"),
+                    Column(of("relay_deadlines_at_risk"), "Deadlines at risk"),
+                    Column(f"({of('relay_alarms')} > bool 0) or (0 * {oldest})", "By its own alarm", words=LATE),
+                ],
+                by=LINK,
+                sort="Oldest",
+                runbooks=("RelayUnreceiptedTooOld", "RelayDeadlineAtRisk"),
+                links=(to_link("${centre}"),),
+                width=12,
+                height=10,
+            ),
+            table(
+                "Peers, the longest unheard first",
+                "Each peer: whether its heartbeats come and when the last one did, how far its clock is from ours, the version "
+                "of the directory that it goes by, recalls that it has not confirmed, messages of it that are known to be "
+                "missing.",
+                [
+                    Column(f"max by (peer) (relay_peer_silent{{{OF}}})", "Heartbeats", words=HEARD),
+                    Column(f"time() - max by (peer) (relay_peer_heard_timestamp_seconds{{{OF}}})", "Unheard for", SECONDS),
+                    peer("relay_peer_clock_offset_seconds", "Clock offset", SECONDS),
+                    peer("relay_peer_directory_version", "Directory"),
+                    peer("relay_recalls_open", "Recalls open"),
+                    peer("relay_gap_messages", "Missing"),
+                ],
+                by=("peer",),
+                sort="Unheard for",
+                runbooks=("RelayPeerSilent", "RelayClockOffset", "RelayRecallOpen", "RelayGap"),
+                links=(to_link("${centre}"),),
+                width=12,
+                height=10,
+            ),
+        ],
+    )
+
+
+def _stages() -> Row:
+    def stage(kind: str) -> str:
+        return f"sum by (stage) (rate(relay_stage_items_{kind}_total{{{OF}}}[$__rate_interval]))"
+
+    return Row(
+        "Stages",
+        [
+            table(
+                "Each stage: in, in progress, out, last",
+                "The ways through a node: submit, publish, take, handover, receipt-out, receipt-in. More in than out for long, "
+                "or items in progress while the last is long ago: that stage stands still. An old last with nothing in is quiet.",
+                [
+                    Column(stage("in"), "In", RATE),
+                    Column(f"sum by (stage) (relay_stage_in_progress{{{OF}}})", "In progress"),
+                    Column(stage("out"), "Out", RATE),
+                    Column(f"time() - max by (stage) (relay_stage_processed_timestamp_seconds{{{OF}}})", "Last", SECONDS),
+                ],
+                by=("stage",),
+                sort="In progress",
+                runbooks=("RelayStageStuck",),
+                width=10,
+                height=8,
+            ),
+            lines(
+                "Out of each stage",
+                "Items a second that left each stage. A stage whose line falls away from the one before it is where to look.",
+                [Query(stage("out"), "{{stage}}")],
+                unit=RATE,
+                width=7,
+            ),
+            lines(
+                "In progress",
+                "Items inside each stage. A line that only grows is a stage that can't keep up.",
+                [Query(f"sum by (stage) (relay_stage_in_progress{{{OF}}})", "{{stage}}")],
+                width=7,
+            ),
+        ],
+    )
+
+
+def _flow() -> Row:
+    def quantile(share: str, promise: str) -> Query:
+        rate = f'sum by (le) (rate(relay_end_to_end_seconds_bucket{{{OF}, promise="{promise}"}}[$__rate_interval]))'
+        return Query(f"histogram_quantile({share}, {rate})", f"{promise}, p{share[2:].ljust(2, '0')}")
+
+    def rate(metric: str, legend: str, by: str = "") -> Query:
+        return Query(f"sum {by and f'by ({by}) '}(rate({metric}{{{OF}}}[$__rate_interval]))", legend)
+
+    return Row(
+        "Flow",
+        [
+            lines(
+                "In and out",
+                "Messages a second: submitted by this centre's system, accepted from peers, delivered to its system.",
+                [
+                    rate("relay_submitted_messages_total", "submitted"),
+                    rate("relay_accepted_messages_total", "accepted from peers"),
+                    rate("relay_delivered_messages_total", "delivered to its system"),
+                ],
+                unit=RATE,
+                width=6,
+            ),
+            lines(
+                "Envelopes by lane",
+                "Sealed batches a second, to the broker and from it, by lane. Flash never waits for routine.",
+                [
+                    rate("relay_sent_envelopes_total", "sent, {{lane}}", "lane"),
+                    rate("relay_received_envelopes_total", "received, {{lane}}", "lane"),
+                ],
+                unit=RATE,
+                width=6,
+            ),
+            lines(
+                "Seconds from submit to receipt",
+                "By the times in the peers' signed receipts: half, nineteen of twenty and 99 of a hundred were faster than this.",
+                [quantile(share, promise) for promise in ("accepted", "delivered") for share in ("0.5", "0.95", "0.99")],
+                unit=SECONDS,
+                runbooks=("RelayUnreceiptedTooOld",),
+                width=6,
+            ),
+            lines(
+                "Waiting",
+                "Envelopes that wait for the broker, and envelopes that wait for a newer directory than the one in force here.",
+                [
+                    Query(f"sum(relay_unsent_envelopes{{{OF}}})", "for the broker"),
+                    Query(f"sum(relay_waiting_envelopes{{{OF}}})", "for a newer directory"),
+                ],
+                runbooks=("RelayBacklog",),
+                width=6,
+            ),
+        ],
+    )
+
+
+def _trouble() -> Row:
+    def many(metric: str, legend: str, by: str = "code") -> Query:
+        return Query(f"sum by ({by}) ({metric}{{{OF}}})", legend)
+
+    return Row(
+        "Trouble",
+        [
+            lines(
+                "Set aside",
+                "Dead: nobody tries again by itself. Held: parked by an operator. Deferred: tried again by itself. Quarantined: "
+                "authentic, refused on arrival, kept. Act on the page Trouble of this centre's console.",
+                [
+                    Query(f"sum by (side) (relay_dead_messages{{{OF}}})", "dead, {{side}}"),
+                    Query(f"sum by (side) (relay_held_messages{{{OF}}})", "held, {{side}}"),
+                    Query(f"sum by (side) (relay_deferred_messages{{{OF}}})", "deferred, {{side}}"),
+                    Query(f"sum(relay_quarantined_messages{{{OF}}})", "quarantined"),
+                ],
+                runbooks=("RelayDeadMessages", "RelayQuarantine"),
+                width=6,
+            ),
+            lines(
+                "Refused",
+                "Since the node's start: refused at submit (this centre's system sends what is not valid or not allowed), "
+                "rejected on arrival, and dropped without an answer (not authentic, or not for us), by code. `relay explain "
+                "CODE` says what each means.",
+                [
+                    many("relay_refused_messages_total", "at submit, {{code}}"),
+                    many("relay_rejected_messages_total", "on arrival, {{code}}"),
+                    many("relay_dropped_envelopes_total", "dropped, {{code}}"),
+                ],
+                runbooks=("RelayQuarantine", "RelayNotAuthentic"),
+                width=6,
+            ),
+            lines(
+                "Repair",
+                "Since the node's start: marks that ask what arrived, nacks of what did not, envelopes sent again, publications "
+                "that the broker did not confirm. Some repair is normal after an outage; repair that goes on all day is a link "
+                "that loses.",
+                [
+                    Query(f"sum(relay_marks_total{{{OF}}})", "marks"),
+                    many("relay_nacks_total", "nacks {{direction}}", "direction"),
+                    Query(f"sum(relay_resent_envelopes_total{{{OF}}})", "sent again"),
+                    many("relay_publish_failures_total", "not confirmed, {{code}}"),
+                ],
+                runbooks=("RelayGap", "RelayPublishFailures"),
+                width=6,
+            ),
+            lines(
+                "Requests",
+                "Answers awaited from peers (asked) and of us (received), and those whose time is over.",
+                [
+                    Query(f"sum by (side) (relay_requests_open{{{OF}}})", "open, {{side}}"),
+                    Query(f"sum by (side) (relay_requests_overdue{{{OF}}})", "overdue, {{side}}"),
+                ],
+                runbooks=("RelayRequestOverdue",),
+                width=6,
+            ),
+        ],
+    )
