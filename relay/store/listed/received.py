@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import Connection, and_, func, select
 
 from relay.store.incoming import OPEN, SET_ASIDE
 from relay.store.listed import LOOKED, MOST, Asked, Listed, Page, first_at, stored_at
@@ -19,10 +19,8 @@ STATES = ("open", "waiting", "handed", "deferred", "held", "dead", "quarantined"
 
 _R = INBOX_MESSAGE.c
 _COLUMNS = (_R.n, _R.id, _R.origin, _R.rank, _R.state, _R.code, _R.purged_at, _R.found)
-_FEW: dict[str, Any] = {
-    **dict.fromkeys(("waiting", "handed"), OPEN),
-    **dict.fromkeys(("deferred", "held", "dead", "quarantined"), SET_ASIDE),
-}
+_ASIDE = ("deferred", "held", "dead", "quarantined")
+_OPEN = ("waiting", "handed", *_ASIDE)
 
 
 def page(connection: Connection, asked: Asked, below: int | None, limit: int) -> Page:
@@ -30,8 +28,9 @@ def page(connection: Connection, asked: Asked, below: int | None, limit: int) ->
     low, high = _bounds(connection, asked, below)
     if high < low:
         return Page()
-    floor = low if asked.prefix is not None else _floor(connection, asked, low, high)
-    where = [*_conditions(asked), _R.n >= floor, _R.n <= high]
+    some = _named(connection, asked, low, high, limit)
+    floor = low if some is not None else _floor(connection, asked, low, high)
+    where = [_R.n.in_(some)] if some is not None else [*_conditions(asked), _R.n >= floor, _R.n <= high]
     found = connection.execute(select(*_COLUMNS).where(*where).order_by(_R.n.desc()).limit(limit + 1)).all()
     rows = list(map(_listed, found[:limit]))
     if len(found) > limit:
@@ -54,31 +53,59 @@ def _time_of(connection: Connection, number: int) -> int | None:
     return None if found is None else stored_at(found)
 
 
+def _named(connection: Connection, asked: Asked, low: int, high: int, limit: int) -> list[int] | None:
+    """Return the newest rows of what is asked when an index names few for it, one more than fit; None when none does."""
+    found: list[Any] = []
+    for condition in _few(asked):
+        # Nothing else is asked of SQLite, which would take another index; what is left is a look at few rows.
+        query = select(_R.n, _R.id, _R.origin, _R.rank, _R.state).where(condition)
+        found += connection.execute(query if asked.prefix else query.limit(MOST + 1)).all()
+    if not _few(asked) or (asked.prefix is None and len(found) > MOST):
+        return None
+    return sorted((row.n for row in found if low <= row.n <= high and _is(asked, row)), reverse=True)[: limit + 1]
+
+
+def _few(asked: Asked) -> list[Any]:
+    """Return the conditions of indexes that name few for what is asked; none when there is no such index."""
+    if asked.prefix is not None:
+        return [and_(_R.id >= asked.prefix, _R.id < asked.prefix + "g")]  # behind every hexadecimal digit and hyphen
+    if asked.state in _ASIDE:
+        return [and_(SET_ASIDE, _R.state == asked.state)]
+    return {"waiting": [OPEN], "handed": [OPEN], "open": [OPEN, SET_ASIDE]}.get(asked.state or "", [])
+
+
+def _is(asked: Asked, row: Any) -> bool:
+    stands = row.state in _OPEN if asked.state == "open" else asked.state in (None, row.state)
+    return stands and asked.peer in (None, row.origin) and (asked.lane is None or row.rank == _rank(asked.lane))
+
+
 def _floor(connection: Connection, asked: Asked, low: int, high: int) -> int:
-    """Return the lowest row that is looked at: all of them where an index names few, else so many of the newest."""
-    few = _FEW.get(asked.state or "")
-    if few is not None and len(connection.execute(select(_R.n).where(few).limit(MOST + 1)).all()) <= MOST:
-        return low
-    if asked.peer is None:
+    """Return the lowest row that is looked at: so many of the newest in a state that has an index, of a peer, or of all."""
+    if asked.state in _ASIDE:
+        query = select(_R.n).where(SET_ASIDE, _R.state == asked.state, _R.n <= high, _R.n >= low)
+    elif asked.peer is not None:
+        query = select(_R.n).where(_R.origin == asked.peer, _R.n <= high, _R.n >= low)
+    else:
         return max(low, high - LOOKED)
-    query = select(_R.n).where(_R.origin == asked.peer, _R.n <= high, _R.n >= low)
     last = connection.execute(query.order_by(_R.n.desc()).offset(LOOKED).limit(1)).scalar()
     return low if last is None else int(last)
 
 
-def _conditions(asked: Asked) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
+def _conditions(asked: Asked) -> list[Any]:
+    found: list[Any] = []
     if asked.peer is not None:
         found.append(_R.origin == asked.peer)
     if asked.lane is not None:
-        found.append(_R.rank == (LANES.index(asked.lane) if asked.lane in LANES else -1))
-    if asked.prefix is not None:
-        found.append(and_(_R.id >= asked.prefix, _R.id < asked.prefix + "g"))  # behind every hexadecimal digit and hyphen
+        found.append(_R.rank == _rank(asked.lane))
     if asked.state == "open":
-        found.append(or_(OPEN, SET_ASIDE))
+        found.append(_R.state.in_(_OPEN))
     elif asked.state is not None:
-        found.append(and_(*([_FEW[asked.state]] if asked.state in _FEW else []), _R.state == asked.state))
+        found += [*([SET_ASIDE] if asked.state in _ASIDE else []), _R.state == asked.state]
     return found
+
+
+def _rank(lane: str) -> int:
+    return LANES.index(lane) if lane in LANES else -1
 
 
 def _listed(row: Any) -> Listed:
