@@ -1,13 +1,16 @@
-"""What wants somebody now: what is wrong with this node, which peers are late or not what they were, what waits for a second person.
+"""What wants somebody now: what is wrong with this node, which peers are late or changed, what waits for a second person.
 
 Errors raised: ``StoreTrouble`` by what reads the store; :func:`late` does without it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydantic import Field
 
 from relay.deadlines import Alarm
+from relay.errors import RelayError
 from relay.store import Connection, peers
 from relay.store.approvals import Approval
 from relay.views.explained import Explained, explained, of_error
@@ -59,11 +62,9 @@ class OwnTrouble(Shown):
     warnings: list[str] = Field(description="sentences: what to see to soon; it works all the same")
 
 
-async def own(here: Here) -> OwnTrouble:
-    """Return what is wrong with this node: why it is not ready, and since it may be the cause of the rest, its store's end."""
-    found = {one.detail: one for one in await here.readiness.troubles()}
-    if (damage := here.centre.store.damage) is not None:
-        found[damage.detail] = damage
+def own(here: Here, troubles: Iterable[RelayError]) -> OwnTrouble:
+    """Return what is wrong with this node: why it is not ready, which may be the cause of the rest."""
+    found = {one.detail: one for one in troubles}
     return OwnTrouble(troubles=[of_error(one) for one in found.values()], warnings=list(here.node.custody.warnings))
 
 
