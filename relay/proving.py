@@ -79,11 +79,14 @@ class Proving:
     def __init__(self, centre: Centre) -> None:
         self._centre = centre
 
-    async def prove(self, message: str, actor: str, reveal: str | None = None) -> bytes:
-        """Return the file that proves what became of a message; with ``reveal``, the reason for it, what it says, too."""
+    async def prove(self, message: str, actor: str, reveal: str | None = None, why: str | None = None) -> bytes:
+        """Return the file that proves what became of a message; with ``reveal``, the reason for it, what it says, too.
+
+        ``why`` is a reason that goes on record with a proof that reveals nothing.
+        """
         found = await self._centre.store.read(partial(self._find, message=message))
         made = await self._centre.work(partial(self._make, message, found, reveal=reveal is not None))
-        await self._note(found, actor, reveal)
+        await self._note(found, actor, AuditStep.PROVED if reveal is None else AuditStep.REVEALED, reveal or why)
         return made
 
     async def receivers(self, message: str) -> Receivers:
@@ -142,11 +145,10 @@ class Proving:
             raise Conflict("already-purged", f"Message {message} can't be revealed: {error.detail}") from None
         return Revealed(salt=salt, content=content)
 
-    async def _note(self, found: _Found, actor: str, reveal: str | None) -> None:
-        """Put on record who made a proof, and why its content was revealed."""
+    async def _note(self, found: _Found, actor: str, step: AuditStep, why: str | None) -> None:
+        """Put on record who made a proof, and why."""
         centre = self._centre
-        step = AuditStep.PROVED if reveal is None else AuditStep.REVEALED
-        leaf = centre.audit.leaf(step, centre.now(), commitments=[_commitment(found.side)], actor=actor, why=reveal)
+        leaf = centre.audit.leaf(step, centre.now(), commitments=[_commitment(found.side)], actor=actor, why=why)
         points.reach(Point.PROOF_COMMIT_BEFORE)
         await centre.store.write(lambda connection: centre.audit.append(connection, [leaf]))
         points.reach(Point.PROOF_COMMIT_AFTER)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -33,10 +34,20 @@ class Told(Protocol):
         """Tell the witnesses, with a proof from the checkpoint of this size that showed it; 0: none did."""
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """When the whole log was last found to be what was signed (milliseconds), and how many entries of which epoch it had."""
+
+    at: int
+    epoch: int
+    entries: int
+
+
 class Soundness:
-    """Says whether the log of this centre can be trusted; ``tell`` is called when it can't any more."""
+    """Says whether the log of this centre can be trusted; ``tell`` is called when it can't any more, ``looked`` when it was."""
 
     def __init__(self, centre: Centre) -> None:
+        self.looked: Looked | None = None
         self._centre = centre
         self._damage: Damage | None = None
         self.tell: Told | None = None
@@ -78,7 +89,8 @@ class Soundness:
             if fault is not None:
                 return fault
             if state.tree.size - before < LEAVES_AT_ONCE:
-                centre.metrics.audit_verified.set(centre.now() / 1000)
+                self.looked = Looked(centre.now(), state.epoch, state.tree.size)
+                centre.metrics.audit_verified.set(self.looked.at / 1000)
                 centre.log.info(Event.AUDIT_VERIFIED, epoch=state.epoch, size=state.tree.size)
                 return None
             await asyncio.sleep((centre.elapsed() - begun) / 1000)  # the other half of the time is the messages'

@@ -106,6 +106,14 @@ def countersigned(connection: Connection, epoch: int) -> dict[str, int]:
     return {row.witness: row.size for row in connection.execute(query)}
 
 
+def last_of(connection: Connection, epoch: int, witness: str) -> tuple[int, int] | None:
+    """Return the largest size that a witness countersigned in an epoch and when its word came (milliseconds), or None."""
+    of = COUNTERSIGNATURE.c
+    query = select(of.size, of.at).where(of.epoch == epoch, of.witness == witness).order_by(of.size.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else (row.size, row.at)
+
+
 def named(connection: Connection, epoch: int, digest: str, limit: int = 100) -> Kept | None:
     """Return that one of the last checkpoints of an epoch which a countersignature names by its digest, or None."""
     of = CHECKPOINT.c

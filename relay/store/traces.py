@@ -259,7 +259,10 @@ def page(connection: Connection, after: tuple[int, int], limit: int) -> list[Lea
 
 def epochs(connection: Connection) -> list[int]:
     """Return the epochs that have a record, in order."""
-    return list(connection.execute(select(AUDIT.c.epoch).distinct().order_by(AUDIT.c.epoch)).scalars())
+    found, query = list[int](), select(func.min(AUDIT.c.epoch)).where(AUDIT.c.epoch > bindparam("last"))
+    while (following := connection.execute(query, {"last": found[-1] if found else -1}).scalar()) is not None:
+        found.append(following)
+    return found
 
 
 def tiled(connection: Connection, epoch: int) -> int:

@@ -141,6 +141,11 @@ def evidence(connection: Connection, origin: str) -> list[Evidence]:
     return [_evidence(row) for row in connection.execute(query)]
 
 
+def all_evidence(connection: Connection, limit: int = 100) -> list[Evidence]:
+    """Return what shows of any peer that it has two histories, what was found last first."""
+    return [_evidence(row) for row in connection.execute(select(EVIDENCE).order_by(EVIDENCE.c.n.desc()).limit(limit))]
+
+
 def _row(read: Read, source: str, now: int, *, proved: int) -> dict[str, Any]:
     said = read.said
     where = {"origin": said.centre, "epoch": said.epoch, "size": said.size, "root": said.root}

@@ -27,8 +27,10 @@ from relay.pump import Pump
 from relay.received import ReceivedMessages
 from relay.recovery import Recovery
 from relay.retention import Retention
+from relay.soundness import Soundness
 from relay.web.limits import Limits
 from relay.web.refusals import Refusals
+from relay.web.verifications import Verifications
 
 ASK_AGAIN_SECONDS = 1.0
 PROBE_SECONDS = 5.0
@@ -60,6 +62,7 @@ class Served(Protocol):
     retention: Retention
     heartbeats: Heartbeats
     recovery: Recovery
+    soundness: Soundness
     broker: Broker
 
     def full(self) -> Busy | NotReady | StoreTrouble | None:
@@ -110,6 +113,7 @@ class Here:
     stopping: asyncio.Event
     refusals: Refusals = field(default_factory=Refusals)
     approving: set[str] = field(default_factory=set)
+    verifications: Verifications = field(default_factory=Verifications)
 
     @property
     def centre(self) -> Centre:
