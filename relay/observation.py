@@ -46,7 +46,7 @@ class Lane:
 class Traffic:
     """Messages to a peer (confirmed by the broker) and of it (verified and stored) in each ten seconds of the last hour.
 
-    The newest span stands last; it ended up to ten seconds ago. There are always :data:`SPANS`; before the node's start they are 0.
+    The newest span stands last; it ended up to ten seconds ago. There are always :data:`SPANS`, 0 before the start.
     """
 
     sent: tuple[int, ...] = (0,) * SPANS

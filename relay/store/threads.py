@@ -29,17 +29,14 @@ RELEASED = "released"
 
 
 @dataclass(frozen=True, slots=True)
-class Thread:
-    """A message that this centre sent, with everything that it said about it since.
+class Line:
+    """What was said of a message that this centre sent, and to whom.
 
     ``versions`` are ids, the first and its updates in order; ``cancels`` what took all of it back; ``withdrawals`` what took it
-    from some. ``sent_to`` says who was sent each of these. Where the first version rests: ``resting`` at ``position``.
+    from some. ``sent_to`` says who was sent each of these.
     """
 
     first: str
-    resting: Resting
-    position: int
-    purged: bool
     versions: tuple[str, ...]
     cancels: tuple[str, ...]
     withdrawals: tuple[str, ...]
@@ -54,6 +51,23 @@ class Thread:
     def newest(self) -> str:
         """The greatest id of the thread."""
         return max((*self.versions, *self.cancels, *self.withdrawals))
+
+    @property
+    def recalls(self) -> tuple[str, ...]:
+        """What takes older versions back, by id."""
+        return tuple(sorted((*self.versions[1:], *self.cancels, *self.withdrawals)))
+
+
+@dataclass(frozen=True, slots=True)
+class Thread(Line):
+    """A message that this centre sent, with everything that it said about it since.
+
+    Where the first version rests: ``resting`` at ``position``.
+    """
+
+    resting: Resting
+    position: int
+    purged: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +95,12 @@ class Recalled:
     purged_at: int | None
 
 
-def recall_of(thread: Thread, purged: dict[str, dict[str, int]]) -> tuple[Recalled, ...]:
+def recall_of(thread: Line, purged: dict[str, dict[str, int]]) -> tuple[Recalled, ...]:
     """Return where the recall of a thread stands with each centre that held something taken back; empty when nothing was.
 
     ``purged`` is what :func:`purged_by` says of the thread's updates, cancels and withdrawals.
     """
-    recalls = sorted((*thread.versions[1:], *thread.cancels, *thread.withdrawals))
+    recalls = thread.recalls
     found: list[Recalled] = []
     for centre in sorted(thread.holders):
         oldest = min(version for version in thread.versions if centre in thread.sent_to[version])
@@ -107,19 +121,25 @@ def thread(connection: Connection, me: str, first: str) -> Thread | None:
     ).one_or_none()
     if row is None:
         return None
-    said = kept.referring(connection, first, me, ("updates", "cancels", WITHDRAWS))
-    by = {relation: tuple(one for found, one in said if found == relation) for relation in ("updates", "cancels", WITHDRAWS)}
-    ids = [first, *(one for _, one in said)]
+    said = line(connection, me, first)
     return Thread(
         first,
+        said.versions,
+        said.cancels,
+        said.withdrawals,
+        said.sent_to,
         resting(row),
         row.position,
         row.purged_at is not None,
-        (first, *by["updates"]),
-        by["cancels"],
-        by[WITHDRAWS],
-        _sent_to(connection, ids),
     )
+
+
+def line(connection: Connection, me: str, first: str) -> Line:
+    """Return what a centre said of one of its messages, and to whom; the content of none is read."""
+    said = kept.referring(connection, first, me, ("updates", "cancels", WITHDRAWS))
+    by = {relation: tuple(one for found, one in said if found == relation) for relation in ("updates", "cancels", WITHDRAWS)}
+    sent_to = _sent_to(connection, [first, *(one for _, one in said)])
+    return Line(first, (first, *by["updates"]), by["cancels"], by[WITHDRAWS], sent_to)
 
 
 def first_version(connection: Connection, me: str, message: str) -> str:

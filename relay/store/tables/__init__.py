@@ -47,7 +47,7 @@ from relay.store.tables.sent import (
     VOID_OUT,
 )
 from relay.store.tables.suspect import REVOCATION, SUSPECT
-from relay.store.tables.threads import CLOCK, CLOCK_WATCHED, LEGAL_HOLD, REFERENCE, TOMBSTONE
+from relay.store.tables.threads import CLOCK, CLOCK_WATCHED, LEGAL_HOLD, RECALLS, REFERENCE, TOMBSTONE
 
 __all__ = [
     "APPROVAL",
@@ -81,6 +81,7 @@ __all__ = [
     "OUTBOX_SEALED",
     "OUTBOX_STEP",
     "PEER",
+    "RECALLS",
     "RECEIPT_IN",
     "RECEIPT_OUT",
     "RECEIPT_RANGE",

@@ -6,7 +6,8 @@ from sqlalchemy import BigInteger, Column, Index, Table, Text, text
 
 from relay.store.tables.columns import METADATA, number, words
 
-# Which message refers to which: ``origin`` and ``id`` say who refers, ``target`` to what.
+# Which message refers to which: ``origin`` and ``id`` say who refers, ``target`` to what. What takes something back has an index.
+RECALLS = "relation IN ('updates', 'cancels', 'withdraws')"
 REFERENCE = Table(
     "reference",
     METADATA,
@@ -14,6 +15,7 @@ REFERENCE = Table(
     Column("relation", Text, primary_key=True),
     Column("origin", Text, primary_key=True),
     Column("id", Text, primary_key=True),
+    Index("reference_recalls", "origin", "id", sqlite_where=text(RECALLS), postgresql_where=text(RECALLS)),
     sqlite_with_rowid=False,
 )
 

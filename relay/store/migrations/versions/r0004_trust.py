@@ -20,6 +20,7 @@ def upgrade() -> None:
     _approvals()
     _stuck()
     _listed()
+    _observed()
 
 
 def _limits() -> None:
@@ -200,3 +201,8 @@ def _stuck() -> None:
 def _listed() -> None:
     op.create_index("outbox_delivery_recipient", "outbox_delivery", ["recipient", "envelope"])
     op.create_index("inbox_message_origin", "inbox_message", ["origin", "n"])
+
+
+def _observed() -> None:
+    where = sa.text("relation IN ('updates', 'cancels', 'withdraws')")
+    op.create_index("reference_recalls", "reference", ["origin", "id"], sqlite_where=where, postgresql_where=where)

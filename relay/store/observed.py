@@ -1,0 +1,200 @@
+"""Reads of all that is open, set aside or late, for :mod:`relay.observing`: a bounded number of rows at a time.
+
+Only rows that an index names are looked at: those of ``outbox_delivery_open`` for what is open, of the indexes of what is set
+aside or waits for the rest. Rows are grouped in the database, and of each mask of messages one is counted, since few differ: a
+backlog has whole envelopes. A :class:`Count` goes through what is open in steps of :data:`STEP_ROWS`, each on a snapshot of its
+own: what changes meanwhile is counted as it was when its step came by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, case, func, select, text, tuple_
+
+from relay.observation import AGES, Lane
+from relay.store import threads
+from relay.store.common import unsigned
+from relay.store.history import DEAD
+from relay.store.incoming import OPEN
+from relay.store.outgoing import lanes_open
+from relay.store.tables import (
+    INBOX_CLOSED,
+    INBOX_ENVELOPE,
+    INBOX_MESSAGE,
+    OUTBOX_DELIVERY,
+    OUTBOX_ENVELOPE,
+    OUTBOX_MESSAGE,
+    RECALLS,
+    REFERENCE,
+)
+
+STEP_ROWS = 10_000
+LEAST_LEFT_MS = 900_000
+"""Less time than this to the deadline, or than a tenth of the message's whole time, is a risk."""
+_END = 2**62
+
+_D, _E, _M, _I, _C = OUTBOX_DELIVERY.c, OUTBOX_ENVELOPE.c, OUTBOX_MESSAGE.c, INBOX_MESSAGE.c, INBOX_CLOSED.c
+# The conditions stand as they do in the indexes: SQLite would not see that a bound value fits them.
+_IS_OPEN = text("outbox_delivery.open <> 0")
+_IS_HELD = text("outbox_message.held_at IS NOT NULL")
+_place = tuple_(_D.first, _D.epoch)
+_BEHIND = (
+    _D.recipient == bindparam("peer"),
+    _D.lane == bindparam("lane"),
+    _IS_OPEN,
+    _place > tuple_(bindparam("first"), bindparam("epoch")),
+)
+_LAST = select(_D.first, _D.epoch).where(*_BEHIND).order_by(_D.first, _D.epoch).limit(1).offset(bindparam("rows"))
+_left = _D.deadline - bindparam("now")
+_AGE = case(*((_E.created_at > bindparam("now") - 1000 * age, bucket) for bucket, age in enumerate(AGES)), else_=len(AGES))
+_RISK = case((_left < LEAST_LEFT_MS, 1), (10 * _left < _D.deadline - _E.created_at, 1), else_=0)
+_DEFERRED, _DEAD = 1, 2
+_WAITS = case((_D.behind == 0, 0), (_D.behind.op("&")(DEAD) == 0, _DEFERRED), else_=_DEAD)
+_OPEN_ROWS = (
+    select(
+        _D.open,
+        _AGE.label("age"),
+        _RISK.label("risk"),
+        _WAITS.label("waits"),
+        func.count().label("rows"),
+        func.min(_E.created_at).label("oldest_at"),
+    )
+    .join(OUTBOX_ENVELOPE, _E.n == _D.envelope)
+    .where(*_BEHIND, _place <= tuple_(bindparam("last_first"), bindparam("last_epoch")))
+    .group_by(_D.open, text("age"), text("risk"), text("waits"))
+)
+# Without the condition of the index of what is open, or SQLite would go through all of that and not the few that are held.
+_HELD = (
+    select(_D.recipient, _D.lane, func.count().label("held"), func.sum(case((_WAITS == _DEFERRED, 1), else_=0)).label("deferred"))
+    .select_from(OUTBOX_MESSAGE)
+    .join(OUTBOX_DELIVERY, _D.envelope == _M.envelope)
+    .where(_IS_HELD, _D.open.op(">>")(_M.position).op("&")(1) == 1)
+    .group_by(_D.recipient, _D.lane)
+)
+_MISSING = select(_C.origin, _C.epoch, (func.max(_C.last) - func.sum(_C.last - _C.first + 1)).label("missing")).group_by(
+    _C.origin, _C.epoch, _C.lane
+)
+_OLDEST_WAITING = (
+    select(INBOX_ENVELOPE.c.received_at)
+    .join(INBOX_MESSAGE, _I.envelope == INBOX_ENVELOPE.c.n)
+    .where(OPEN, _I.rank == bindparam("rank"))
+    .order_by(_I.n)
+    .limit(1)
+)
+_RECALLS = (
+    select(REFERENCE.c.id, REFERENCE.c.target)
+    .where(text(f"reference.{RECALLS}"), REFERENCE.c.origin == bindparam("me"), REFERENCE.c.id > bindparam("after"))
+    .order_by(REFERENCE.c.id)
+    .limit(bindparam("most"))
+)
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was counted of a lane so far."""
+
+    ages: list[int] = field(default_factory=lambda: [0] * (len(AGES) + 1))
+    waits: list[int] = field(default_factory=lambda: [0, 0, 0])
+    at_risk: int = 0
+    oldest_at: int | None = None
+
+    def add(self, row: Any) -> None:
+        """Count rows of the same mask, age, risk and reason to wait."""
+        messages = row.rows * unsigned(row.open).bit_count()
+        self.ages[row.age] += messages
+        self.waits[row.waits] += messages
+        self.at_risk += messages * row.risk
+        self.oldest_at = row.oldest_at if self.oldest_at is None else min(self.oldest_at, row.oldest_at)
+
+
+class Count:
+    """Counts what is open at the peers, as of ``now`` (milliseconds), in bounded steps."""
+
+    def __init__(self, now: int) -> None:
+        self._now = now
+        self._todo: list[tuple[str, str]] | None = None
+        self._place = (0, 0)
+        self._found: dict[tuple[str, str], _Found] = {}
+
+    def step(self, connection: Connection) -> bool:
+        """Look at up to :data:`STEP_ROWS` more rows; return whether there may be more."""
+        if self._todo is None:
+            self._todo = lanes_open(connection)
+        room = STEP_ROWS
+        while self._todo and room > 0:
+            room -= self._look(connection, self._todo[-1], room)
+        return bool(self._todo)
+
+    def lanes(self, connection: Connection) -> list[Lane]:
+        """Return what was counted, by peer and lane; a held message is not deferred, wherever it waits."""
+        held = {(row.recipient, row.lane): row for row in connection.execute(_HELD)}
+        return [_lane(*key, found, held.get(key)) for key, found in self._found.items() if any(found.ages)]
+
+    def _look(self, connection: Connection, lane: tuple[str, str], room: int) -> int:
+        """Count up to ``room`` rows of a lane behind the present place; return how many may have been looked at."""
+        assert self._todo is not None  # noqa: S101 - a step begins with it
+        given = {"peer": lane[0], "lane": lane[1], "first": self._place[0], "epoch": self._place[1]}
+        last = connection.execute(_LAST, {**given, "rows": room - 1}).one_or_none()
+        end = (_END, _END) if last is None else (last.first, last.epoch)
+        found, rows = self._found.setdefault(lane, _Found()), 1
+        for row in connection.execute(_OPEN_ROWS, {**given, "last_first": end[0], "last_epoch": end[1], "now": self._now}):
+            found.add(row)
+            rows += row.rows
+        self._place = end
+        if last is None:
+            self._todo.pop()
+            self._place = (0, 0)
+        return rows
+
+
+def missing(connection: Connection) -> dict[str, int]:
+    """Return per origin how many messages are missing below the last that is here of each lane, in its highest epoch."""
+    rows = connection.execute(_MISSING).all()
+    newest: dict[str, int] = {}
+    for row in rows:
+        newest[row.origin] = max(newest.get(row.origin, 0), row.epoch)
+    found = dict.fromkeys(newest, 0)
+    for row in rows:
+        found[row.origin] += row.missing if row.epoch == newest[row.origin] else 0
+    return found
+
+
+def waiting_since(connection: Connection, ranks: Sequence[int]) -> int | None:
+    """Return when the oldest message came that the centre's system has not acknowledged, in milliseconds, or None."""
+    found = (connection.execute(_OLDEST_WAITING, {"rank": rank}).scalar() for rank in ranks)
+    return min((at for at in found if at is not None), default=None)
+
+
+def recalls(connection: Connection, me: str, after: str, most: int) -> list[tuple[str, str]]:
+    """Return (id, first version of what it takes back) of this centre's updates and cancels behind an id, in order of ids."""
+    rows = connection.execute(_RECALLS, {"me": me, "after": after, "most": most})
+    return [(row.id, row.target) for row in rows]
+
+
+def unconfirmed(connection: Connection, me: str, firsts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return per thread the centres that have not signed yet that nothing is left with them of what was taken back."""
+    found = {}
+    for first in firsts:
+        thread = threads.line(connection, me, first)
+        stand = threads.recall_of(thread, threads.purged_by(connection, thread.recalls))
+        found[first] = tuple(one.centre for one in stand if one.purged_at is None)
+    return found
+
+
+def _lane(peer: str, lane: str, found: _Found, held: Any) -> Lane:
+    ages, waits = tuple(found.ages), found.waits
+    parked, of_deferred = (0, 0) if held is None else (held.held, held.deferred)
+    return Lane(
+        peer=peer,
+        precedence=lane,
+        open=sum(ages),
+        ages=ages,
+        oldest_at=found.oldest_at,
+        deferred=max(waits[_DEFERRED] - of_deferred, 0),
+        dead=waits[_DEAD],
+        held=parked,
+        at_risk=found.at_risk,
+    )
