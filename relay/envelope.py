@@ -164,6 +164,11 @@ def new_id(origin: str, after: str = "") -> str:
     return f"{following[:8]}-{following[8:]}{new[13:]}"
 
 
+def given_at(message: str) -> int:
+    """Return when an id was given, in milliseconds by its origin's clock."""
+    return int(message[:8] + message[9:13], 16)
+
+
 def is_of(message: str, origin: str) -> bool:
     """Return whether an id is one that this origin alone can have given."""
     return message.endswith(_tag(origin))
