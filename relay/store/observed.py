@@ -66,11 +66,11 @@ _OPEN_ROWS = (
     .where(*_BEHIND, _place <= tuple_(bindparam("last_first"), bindparam("last_epoch")))
     .group_by(_D.open, text("age"), text("risk"), text("waits"))
 )
-# Without the condition of the index of what is open, or SQLite would go through all of that and not the few that are held.
+# Begins with the few that are held, not with all that is open: of a sum SQLite looks up no message.
 _HELD = (
     select(_D.recipient, _D.lane, func.count().label("held"), func.sum(case((_WAITS == _DEFERRED, 1), else_=0)).label("deferred"))
     .select_from(OUTBOX_MESSAGE)
-    .join(OUTBOX_DELIVERY, _D.envelope == _M.envelope)
+    .join(OUTBOX_DELIVERY, _D.envelope == _M.envelope + 0)
     .where(_IS_HELD, _D.open.op(">>")(_M.position).op("&")(1) == 1)
     .group_by(_D.recipient, _D.lane)
 )
