@@ -5,7 +5,6 @@ Nothing here shows what a message says; only the centre's own system gets that.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -18,12 +17,13 @@ from relay.api.asked import ASKED_BYTES, Reason, asking, read
 from relay.api.auth import OPERATE
 from relay.api.contract import Id, Time
 from relay.clock import iso
-from relay.received import RELEASABLE, Act, ReceivedMessages
+from relay.received import RELEASABLE, ReceivedMessages
+from relay.store.approvals import Approval
 from relay.store.aside import Received
-from relay.web import four_eyes
+from relay.web import steering
 from relay.web.body import read_body
-from relay.web.callers import actor
 from relay.web.served import here
+from relay.web.steering import Verb
 
 router = APIRouter(tags=["received"], dependencies=[OPERATE])
 
@@ -97,7 +97,7 @@ _ACT_OF_TWO: dict[str, Any] = {**_ACT, "responses": {200: {"model": ReceivedStat
 @router.post("/v1/received/{message_id}/hold", **_ACT, summary="Hold a received message")
 async def hold(request: Request, message_id: str) -> Response:
     """Park a message: it is not given out until it is released. Role `operate`."""
-    return await _act(request, message_id, here(request).node.received.hold)
+    return await _act(request, message_id, "hold")
 
 
 @router.post("/v1/received/{message_id}/release", **_ACT_OF_TWO, summary="Release a held or quarantined message")
@@ -108,15 +108,13 @@ async def release(request: Request, message_id: str) -> Response:
     origin is told that the message was taken after all, and sees that beside the rejection, which stands. 202: the directory's
     policy wants a second person for a quarantined one.
     """
-    messages = here(request).node.received
-    quarantined = (await messages.find(message_id)).state == "quarantined"
-    return await _act(request, message_id, messages.release, "quarantine-release" if quarantined else None)
+    return await _act(request, message_id, "release")
 
 
 @router.post("/v1/received/{message_id}/replay", **_ACT, summary="Give a dead or deferred message out again")
 async def replay(request: Request, message_id: str) -> Response:
     """Give a dead or deferred message out again at once, whatever its deadline says. Role `operate`."""
-    return await _act(request, message_id, here(request).node.received.replay)
+    return await _act(request, message_id, "replay")
 
 
 @router.post("/v1/received/{message_id}/discard", **_ACT_OF_TWO, summary="Discard a received message")
@@ -125,19 +123,13 @@ async def discard(request: Request, message_id: str) -> Response:
 
     202: the directory's policy wants a second person.
     """
-    messages = here(request).node.received
-    await messages.find(message_id)
-    return await _act(request, message_id, messages.discard, "purge")
+    return await _act(request, message_id, "discard")
 
 
-async def _act(
-    request: Request, message_id: str, do: Callable[[Act], Awaitable[Received]], of_two: four_eyes.Action | None = None
-) -> Response:
+async def _act(request: Request, message_id: str, verb: Verb) -> Response:
     asked = read(ActAsked, await read_body(request, ASKED_BYTES))
-    if of_two is not None and (waiting := await four_eyes.asked(request, of_two, message_id, asked.reason)) is not None:
-        return waits(request, waiting)
-    done = await do(Act(message_id, actor(request), asked.reason))
-    return _answer(_shown(here(request).node.received, done))
+    done = await steering.received(request, message_id, verb, asked.reason)
+    return waits(request, done) if isinstance(done, Approval) else _answer(_shown(here(request).node.received, done))
 
 
 def _shown(messages: ReceivedMessages, one: Received) -> ReceivedState:

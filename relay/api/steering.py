@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
@@ -12,15 +10,11 @@ from starlette.responses import Response
 from relay.api.approvals import WAITING, waits
 from relay.api.asked import ASKED_BYTES, Reason, asking, read
 from relay.api.auth import OPERATE
-from relay.desk import Order
-from relay.web import four_eyes
+from relay.web import steering
 from relay.web.body import read_body
-from relay.web.callers import actor
-from relay.web.served import here
+from relay.web.steering import Verb
 
 router = APIRouter(tags=["messages"], dependencies=[OPERATE])
-
-Action = Literal["hold", "release", "replay", "discard"]
 
 
 class Steering(BaseModel):
@@ -66,12 +60,7 @@ async def discard(request: Request, message_id: str) -> Response:
     return await _steer(request, message_id, "discard")
 
 
-async def _steer(request: Request, message: str, action: Action) -> Response:
-    desk = here(request).node.desk
+async def _steer(request: Request, message: str, verb: Verb) -> Response:
     asked = read(Steering, await read_body(request, ASKED_BYTES))
-    if action == "replay" and (waiting := await four_eyes.asked(request, "replay", message, asked.reason)) is not None:
-        return waits(request, waiting)
-    order = Order(message, asked.reason, actor(request))
-    act = {"hold": desk.hold, "release": desk.release, "replay": desk.replay, "discard": desk.discard}[action]
-    await act(order)
-    return Response(status_code=204)
+    waiting = await steering.sent(request, message, verb, asked.reason)
+    return Response(status_code=204) if waiting is None else waits(request, waiting)
