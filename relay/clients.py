@@ -9,6 +9,9 @@ is made.
 is what the running node goes by: it looks at the file every half second, so that a revoked token opens nothing any more within a
 second, and what is written in it is never half read. A file that can't be read any more changes nothing and is said in the log.
 
+A client that is one person's own may have a password, too, with which that person signs in at the console under the client's
+name (:mod:`relay.passwords`). The token does not open the console, nor the password the API.
+
 Errors raised: ``Misconfigured`` (``bad-clients-file``), ``Conflict`` (``client-exists``, ``client-revoked``), ``NotFound``
 (``unknown-client``) and ``Refused`` (``bad-client``).
 """
@@ -29,18 +32,25 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from relay import passwords
 from relay.clock import from_ms, iso, now_ms, to_ms
 from relay.errors import Conflict, Misconfigured, NotFound, Refused
 
-Role = Literal["submit", "receive", "operate", "audit", "admin"]
+Role = Literal["submit", "receive", "watch", "operate", "audit", "read", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 TOKEN_BYTES = 32
 LONGEST_WORDS = 500
 
 T = TypeVar("T")
+
+
+def _usable(held: str) -> str:
+    if not passwords.usable(held):
+        raise ValueError("the password is not of the form that `relay token password` writes")
+    return held
 
 
 class Client(BaseModel):
@@ -61,6 +71,9 @@ class Client(BaseModel):
     )
     roles: Annotated[tuple[Role, ...], Field(min_length=1, max_length=len(ROLES))]
     token_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the token, in hex")
+    password: Annotated[str, AfterValidator(_usable)] | None = Field(
+        default=None, repr=False, description="what is kept of the password for the console"
+    )
     created: datetime
     expires: datetime | None = None
     revoked: datetime | None = None
@@ -71,6 +84,17 @@ class Client(BaseModel):
         """Return whether its token opens anything at a time (milliseconds)."""
         moment = from_ms(now)
         return not (self.revoked and self.revoked <= moment) and not (self.expires and self.expires <= moment)
+
+    @property
+    def signs_in(self) -> bool:
+        """Whether it may sign in at the console: it is one person's own and has a password."""
+        return self.password is not None and self.person is not None
+
+    @property
+    def mark(self) -> str:
+        """What changes when a session that it began must end: who it is, its roles or its password."""
+        held = repr((self.name, self.person, self.roles, self.password, self.token_sha256))
+        return hashlib.sha256(held.encode()).hexdigest()
 
     @property
     def actor(self) -> str:
@@ -176,6 +200,19 @@ class Register:
 
         return self._replace(name, rotate), token
 
+    def set_password(self, name: str, password: str, *, by: str | None = None, why: str | None = None) -> Client:
+        """Give a client of one person a password for the console in place of any it had; it takes tenths of a second."""
+        held = passwords.hashed(password)
+
+        def change(one: Client) -> Client:
+            if one.revoked is not None:
+                raise Conflict("client-revoked", f"The client {name} was revoked; add a client with another name.")
+            if one.person is None:
+                raise Refused("bad-client", f"The client {name} is no one person's, so it has no password for the console.")
+            return one.model_copy(update={"password": held, "by": by, "why": why})
+
+        return self._replace(name, change)
+
     def _replace(self, name: str, change: Callable[[Client], Client]) -> Client:
         def replace(known: tuple[Client, ...]) -> tuple[tuple[Client, ...], Client]:
             if not any(one.name == name for one in known):
@@ -245,6 +282,10 @@ class Clients:
         """
         found = self._by_digest.get(digest(token))
         return found if found is not None and found.valid(now) else None
+
+    def named(self, name: str) -> Client | None:
+        """Return the client of a name, also a revoked or expired one."""
+        return next((one for one in self._known if one.name == name), None)
 
     def valid(self, client: Client, now: int) -> bool:
         """Return whether a client that was found before may go on."""

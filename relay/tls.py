@@ -9,7 +9,8 @@ server, its host name are always verified. Files are read when a context is made
 connect, a server looks at each handshake whether they changed (:class:`ServedTls`), so certificates are renewed without restart.
 
 Errors raised: ``Misconfigured`` with the codes ``broker-not-encrypted``, ``management-not-encrypted``, ``api-not-encrypted``,
-``bad-certificate``, ``certificate-expired`` and ``wrong-certificate``, and those of :mod:`relay.private`.
+``console-not-encrypted``, ``bad-certificate``, ``certificate-expired`` and ``wrong-certificate``, and those of
+:mod:`relay.private`.
 """
 
 from __future__ import annotations
@@ -72,6 +73,14 @@ def refuse_clear_api(listen: str) -> None:
     if not is_loopback(host):
         sentence = f"The API would listen on {host} for other machines, and without a certificate it is not encrypted."
         raise Misconfigured("api-not-encrypted", sentence)
+
+
+def refuse_clear_console(listen: str) -> None:
+    """Raise ``Misconfigured`` when a console without a certificate would listen (``host:port``) to other machines."""
+    host = listen.rpartition(":")[0]
+    if not is_loopback(host):
+        sentence = f"The console would listen on {host} for other machines, and without a certificate it is not encrypted."
+        raise Misconfigured("console-not-encrypted", sentence)
 
 
 @dataclass(frozen=True, slots=True)

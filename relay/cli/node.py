@@ -52,12 +52,19 @@ async def _serve(settings: Settings) -> None:
     import signal
 
     from relay.api import Api
+    from relay.console import Console
     from relay.node import open_node
+    from relay.web.served import make_here
 
     node = await open_node(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, node.stop)
-    await node.run(Api())
+    try:
+        here = make_here(node)
+    except BaseException:
+        await node.centre.store.close()
+        raise
+    await node.run(Api(here), Console(here))
 
 
 def _first(error: BaseException) -> BaseException:

@@ -90,6 +90,10 @@ clients = "clients.json"
 # The folder with the tokens `system` and `operator`, for the commands on this machine; the node does not read them.
 tokens = "tokens"
 
+[console]
+# host:port of the web pages for operators; a client of one person signs in with its name and password (`relay token password`).
+listen = "{console}"
+
 [health]
 # host:port of /livez and /readyz, which need no token and say yes or no.
 listen = "{health}"

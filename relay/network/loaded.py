@@ -109,6 +109,10 @@ class Network:
         """Return ``host:port`` at which a centre's node says whether it is ready."""
         return str(_read_toml(self.node_file(centre))["health"]["listen"])
 
+    def console(self, centre: str) -> str:
+        """Return ``host:port`` of a centre's console."""
+        return str(_read_toml(self.node_file(centre))["console"]["listen"])
+
     def token(self, centre: str, role: Literal["system", "operator"]) -> str:
         """Return the token of a centre's client ``system`` (submit, receive) or ``operator`` (operate, audit)."""
         return (self.centre(centre) / "tokens" / role).read_text(encoding="utf-8").strip()

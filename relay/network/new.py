@@ -39,6 +39,7 @@ from relay.tls import refuse_clear_amqp, refuse_clear_management
 
 AUTHORITIES = ("WCO", "INTERPOL")
 KEYS_PER_AUTHORITY = 2
+PORTS = 3  # of a centre: its API, its health, its console
 ADMIN = "relay-admin"
 CLIENTS: dict[str, tuple[Role, ...]] = {"system": ("submit", "receive"), "operator": ("operate", "audit")}
 """The clients of a new centre's API: its own system, and its operators."""
@@ -71,7 +72,7 @@ def write_network(
     Raises ``Refused`` and ``Misconfigured`` (``broker-not-encrypted``, ``management-not-encrypted``); nothing is written then.
     """
     ids = _centre_ids(centres)
-    ports = free_ports(2 * len(ids) + 2)
+    ports = free_ports(PORTS * len(ids) + 2)
     broker = _broker(amqp, management, ports[-2:], tls=tls)
     _claim(folder)
     moment = (now or datetime.now(UTC)).replace(microsecond=0)
@@ -84,7 +85,7 @@ def write_network(
         certificates.write(folder, name, broker.host, ids, moment)
     _write_directory(folder, _directory(network, members, moment), authorities)
     for index, id_ in enumerate(ids):
-        _write_centre(folder, id_, network, broker, ports[2 * index : 2 * index + 2])
+        _write_centre(folder, id_, network, broker, ports[PORTS * index : PORTS * (index + 1)])
     _write_broker(folder, network, broker)
     return load_network(folder, now=now)
 
@@ -227,6 +228,7 @@ def _write_centre(folder: Path, id_: str, network: str, broker: Broker, ports: S
         login=_login(centre, broker),
         listen=f"{HOST}:{ports[0]}",
         health=f"{HOST}:{ports[1]}",
+        console=f"{HOST}:{ports[2]}",
     )
     _write(centre / "node.toml", settings)
 

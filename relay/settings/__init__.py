@@ -34,6 +34,8 @@ from relay.settings.sections import (
     BrokerSettings,
     BrokerTlsSettings,
     CodeSettings,
+    ConsoleSettings,
+    ConsoleTlsSettings,
     DeadlineSettings,
     DirectorySettings,
     HandoverSettings,
@@ -60,6 +62,8 @@ __all__ = [
     "BrokerSettings",
     "BrokerTlsSettings",
     "CodeSettings",
+    "ConsoleSettings",
+    "ConsoleTlsSettings",
     "DeadlineSettings",
     "DirectorySettings",
     "HandoverSettings",
@@ -91,6 +95,7 @@ class Settings(BaseSettings):
     broker: BrokerSettings
     store: StoreSettings = StoreSettings()
     api: ApiSettings = ApiSettings()
+    console: ConsoleSettings = ConsoleSettings()
     health: HealthSettings = HealthSettings()
     limits: LimitSettings = LimitSettings()
     codes: CodeSettings = CodeSettings()
@@ -141,6 +146,9 @@ def _refuse_clear(settings: Settings) -> None:
     tls.refuse_clear_amqp(settings.broker.url)
     if settings.api.tls.certificate is None:
         tls.refuse_clear_api(settings.api.listen)
+    console = settings.console
+    if console.listen is not None and not console.encrypted(settings.api.tls):
+        tls.refuse_clear_console(console.listen)
 
 
 def _explain(error: ValidationError) -> str:

@@ -218,6 +218,8 @@ class RateSettings(_Section):
     receive: float = Field(5000, gt=0, description="requests a second under the role of this name")
     operate: float = Field(200, gt=0, description="requests a second under the role of this name")
     audit: float = Field(200, gt=0, description="requests a second under the role of this name")
+    watch: float = Field(200, gt=0, description="requests a second under the role of this name")
+    read: float = Field(20, gt=0, description="requests a second under the role of this name")
     admin: float = Field(20, gt=0, description="requests a second under the role of this name")
     messages: float = Field(50_000, gt=0, description="messages a second that a client submits or takes, together")
     burst_seconds: float = Field(10, gt=0, description="how many seconds' worth may come at once after a pause")
@@ -238,6 +240,60 @@ class ApiSettings(_Section):
     body_seconds: float = Field(30, gt=0, description="how long a request's body may take to come")
     rate: RateSettings = RateSettings()
     tls: ApiTlsSettings = ApiTlsSettings()
+
+
+class ConsoleTlsSettings(_Section):
+    """The certificate of the console where it is another than the API's. Files that change are read at the next connection."""
+
+    certificate: Path | None = Field(
+        None,
+        description="the console's certificate, its chain after it, in PEM; without it the API's",
+        examples=["tls/console.pem"],
+    )
+    key: Path | None = Field(None, description="the certificate's private key, in PEM", examples=["tls/console-key.pem"])
+    client_ca: Path | None = Field(
+        None,
+        description="certificates of the authorities that vouch for browsers; without it none is asked for a certificate",
+        examples=["tls/browsers.pem"],
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> ConsoleTlsSettings:
+        _both(self.certificate, self.key)
+        return self
+
+
+class ConsoleSettings(_Section):
+    """The web pages on which operators see how the centre does, and act."""
+
+    listen: Address | None = Field(
+        None,
+        description="host:port of the console; without it there is none. Plain HTTP on loopback alone, see `console.tls`",
+        examples=["127.0.0.1:8082"],
+    )
+    session_minutes: float = Field(30, gt=0, description="how long who is signed in may do nothing")
+    session_hours: float = Field(12, gt=0, description="how long who is signed in stays so at most")
+    attempts_per_minute: float = Field(
+        10, gt=0, description="sign-ins that may be tried with one name; from one address three times as many"
+    )
+    live_seconds: float = Field(2, ge=0.5, description="shortest pause between two looks at what an open page shows")
+    tls: ConsoleTlsSettings = ConsoleTlsSettings()
+
+    def context(self, api: ApiTlsSettings, trouble: Callable[[RelayError], None] = lambda _: None) -> ssl.SSLContext | None:
+        """Return the TLS that the console serves, by the API's certificate where it has none of its own; None: plain HTTP.
+
+        Raises ``Misconfigured`` when a file can't be used now.
+        """
+        if (identity := self._identity(api)) is None:
+            return None
+        return tls.ServedTls(identity, self.tls.client_ca, trouble=trouble).context
+
+    def encrypted(self, api: ApiTlsSettings) -> bool:
+        """Whether the console speaks HTTPS."""
+        return self._identity(api) is not None
+
+    def _identity(self, api: ApiTlsSettings) -> Identity | None:
+        return _identity(self.tls.certificate, self.tls.key) or _identity(api.certificate, api.key)
 
 
 class HealthSettings(_Section):

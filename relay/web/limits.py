@@ -6,7 +6,7 @@ A bucket holds some seconds' worth of its rate and fills steadily. Who finds it 
 A right token is never turned away for the failures of others at its address: nobody guesses 256 bits, so what is bounded is the
 work and the noise of those who try. The number of buckets is bounded, too; the one that was not used for longest goes first.
 
-Errors raised: ``TooMany`` with ``too-many-requests``, ``too-many-messages`` and ``too-many-failures``.
+Errors raised: ``TooMany`` with ``too-many-requests``, ``too-many-messages``, ``too-many-failures`` and ``too-many-sign-ins``.
 """
 
 from __future__ import annotations
@@ -83,6 +83,13 @@ class Limits:
         if wait := self._bucket(("failures", address), most / MINUTE, MINUTE, now).take(1, now):
             sentence = "Too many requests without a right token came from this address."
             raise TooMany("too-many-failures", sentence, wait)
+
+    def sign_in(self, name: str, address: str, most: float, now: float) -> None:
+        """Count a sign-in that is tried; raise when there were more than ``most`` a minute of the name, or thrice that here."""
+        for key, per_minute in ((("sign-ins", "of", name), most), (("sign-ins", "from", address), 3 * most)):
+            if wait := self._bucket(key, per_minute / MINUTE, MINUTE, now).take(1, now):
+                sentence = f"Too many sign-ins were tried; try again in {whole_seconds(wait)} s."
+                raise TooMany("too-many-sign-ins", sentence, wait)
 
     def _messages(self, client: Client, now: float) -> Bucket:
         return self._bucket(("messages", client.name), self._settings.messages, self._settings.burst_seconds, now)
