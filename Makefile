@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 MESSAGES ?= 2000
 FAULTS ?= 30
 SEED ?= 1
+SEEDS ?= 50
 DEBIAN13 ?= build/debian13
 WORKERS ?= 3
 
-.PHONY: help setup packages test-packages demo test lint types imports advisories check bench fuzz chaos rabbitmq4 docs lock clean
+.PHONY: help setup packages test-packages demo test lint types imports advisories check bench fuzz chaos hostile rabbitmq4 docs lock clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -58,6 +59,9 @@ fuzz: setup ## Try to break whatever reads bytes from outside, with a million ba
 
 chaos: setup test-packages ## Draw faults from SEED against four nodes and count what is lost (long); WRITE=--write keeps the figures.
 	$(BIN)/python -m tests.chaos --messages $(if $(filter file,$(origin MESSAGES)),20000,$(MESSAGES)) --faults $(FAULTS) --seed $(SEED) $(WRITE)
+
+hostile: setup ## Put a malicious broker of SEEDS seeds between two nodes (long).
+	RELAY_HOSTILE_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/attacks/test_broker.py
 
 rabbitmq4: setup test-packages ## Run what concerns the broker against RabbitMQ 4, from a Debian 13 in the folder DEBIAN13 (as root).
 	sh deploy/debian13.sh $(DEBIAN13)

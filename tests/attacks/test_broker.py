@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from relay.rabbit import PrivateBroker
-from relay.store import samples
+from relay.store import incoming, samples
 from tests.attacks.hostile import TRICKS, Hostile
+from tests.chaos.mutants import MUTANTS
 from tests.live import Live, eventually, message, private_network
 
 CENTRES = ("FOED", "FOEE")
@@ -65,27 +69,47 @@ async def run(live: Live, hostile: Hostile, rounds: int, at_once: int, patience:
     return exchange
 
 
-@pytest.mark.timeout(200)
-async def test_a_malicious_broker_changes_nothing_but_counters(broker: PrivateBroker, tmp_path: Path) -> None:
-    """It drops, repeats, holds back, alters, moves, splices, replays and adds junk, in every lane and among the receipts."""
+@contextlib.asynccontextmanager
+async def between(broker: PrivateBroker, folder: Path, seed: int) -> AsyncIterator[tuple[Live, Hostile]]:
+    """Run two centres with a malicious broker between them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RELAY_REPAIR__MARK_FIRST", "0.2")
         patch.setenv("RELAY_REPAIR__MARK_LONGEST", "1")
         patch.setenv("RELAY_REPAIR__GAP", "0.3")
         patch.setenv("RELAY_REPAIR__HEARTBEAT_SECONDS", "1")
         patch.setattr("relay.retry.RESEND_AGAIN_MS", 200)
-        live = Live(private_network(tmp_path / "network", broker, "hostile", CENTRES), broker)
-        hostile = Hostile(live.network, SEED)
+        live = Live(private_network(folder / "network", broker, f"hostile{seed}", CENTRES), broker)
+        hostile = Hostile(live.network, seed)
         await hostile.begin()
         await live.start(*CENTRES)
         try:
-            await run(live, hostile, ROUNDS, AT_ONCE, 60)
-            assert set(TRICKS) <= set(hostile.done)
-            for centre in CENTRES:
-                assert live[centre].full() is None, "no forged word stopped it"
-                assert await live[centre].centre.store.read(samples.listed)
-                forks = live[centre].centre.metrics.forks.labels(next(one for one in CENTRES if one != centre))
-                assert forks._value.get() == 0
+            yield live, hostile
         finally:
             await live.close()
             await hostile.end()
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("seed", range(SEED, SEED + int(os.environ.get("RELAY_HOSTILE_SEEDS", "1"))))
+async def test_a_malicious_broker_changes_nothing_but_counters(broker: PrivateBroker, tmp_path: Path, seed: int) -> None:
+    """It drops, repeats, holds back, alters, moves, splices, replays and adds junk, in every lane and among the receipts."""
+    async with between(broker, tmp_path, seed) as (live, hostile):
+        await run(live, hostile, ROUNDS, AT_ONCE, 60)
+        assert set(TRICKS) <= set(hostile.done)
+        for centre in CENTRES:
+            assert live[centre].full() is None, "no forged word stopped it"
+            assert await live[centre].centre.store.read(samples.listed)
+            forks = live[centre].centre.metrics.forks.labels(next(one for one in CENTRES if one != centre))
+            assert forks._value.get() == 0
+
+
+@pytest.mark.timeout(200)
+async def test_a_node_that_knows_no_copy_is_caught(
+    broker: PrivateBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the property can fail is shown with a fault: a store that forgets what it took hands over what the broker repeats."""
+    monkeypatch.setattr(incoming, "take", incoming.take)  # put back in the end
+    MUTANTS["dedupe-removed"]()
+    async with between(broker, tmp_path, SEED - 1) as (live, hostile):
+        with pytest.raises(AssertionError, match="handed over twice"):
+            await run(live, hostile, ROUNDS, AT_ONCE, 30)
