@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from typing import Any
 import psutil
 import pytest
 
-from relay import messages
+from relay import messages, passwords
 from relay.api import Api
+from relay.clients import Register
 from relay.demo import story, traffic
 from relay.demo.delays import Delay, delays, percentile
 from relay.demo.journal import Journal, Submitted, Took, spell
@@ -219,17 +220,67 @@ def test_the_same_seed_tells_the_same() -> None:
     assert traffic.tell("SIN", 50, 3, EVERYTHING) != traffic.tell("SIN", 50, 4, EVERYTHING)
 
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
-def test_a_demonstration_that_is_ended_leaves_nothing_running(tmp_path: Path, ending: signal.Signals) -> None:
-    """Asked to end, or killed, the demonstration takes its nodes and its broker with it."""
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+@contextlib.contextmanager
+def served(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a demonstration that stays up; it ends with this process, or with the block."""
+    command = [sys.executable, "-m", "relay", "demo", "--serve", "--json", *options]
     demo = subprocess.Popen(
-        [sys.executable, "-m", "relay", "demo", "--serve", "--json"], env=environment, stderr=subprocess.DEVNULL
+        ["setpriv", "--pdeathsig", "TERM", *command],
+        env={**os.environ, "TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
-    wait_until(lambda: len(processes(tmp_path)) >= 8)  # six nodes, RabbitMQ and its port mapper
-    demo.send_signal(ending)
-    demo.wait(30)
-    wait_until(lambda: not processes(tmp_path))
+    with demo:
+        try:
+            yield demo
+        finally:
+            demo.kill()
+
+
+@pytest.mark.parametrize(
+    ("up", "endings"),
+    [
+        (1, [signal.SIGKILL]),
+        (8, [signal.SIGKILL]),  # six nodes, RabbitMQ and its port mapper
+        (8, [signal.SIGTERM, signal.SIGKILL]),
+    ],
+    ids=["killed with its first node", "killed when all are there", "killed while it ends"],
+)
+def test_a_demonstration_that_is_killed_leaves_nothing_running(tmp_path: Path, up: int, endings: list[signal.Signals]) -> None:
+    """Whenever the demonstration is killed, it takes its nodes and its broker with it."""
+    with served(tmp_path) as demo:
+        wait_until(lambda: len(processes(tmp_path)) >= up)
+        for ending in endings:
+            demo.send_signal(ending)
+            time.sleep(0.1)
+        assert demo.wait(30) == -signal.SIGKILL
+        wait_until(lambda: not processes(tmp_path))
+
+
+def test_a_served_network_brings_a_node_back_and_ends_when_asked(tmp_path: Path) -> None:
+    """It says where each console is and who may sign in; a node that was killed is started again; then nothing is left."""
+    with served(tmp_path, "--away", "600") as demo:
+        assert demo.stdout
+        centres: dict[str, dict[str, Any]] = json.loads(demo.stdout.readline())["centres"]
+        assert len({one["console"] for one in centres.values()}) == 6
+        first = centres["LYO"]
+        register = Register(load(Path(first["settings"])).api.clients)
+        account = next(one for one in register.clients() if one.name == first["name"])
+        assert account.password is not None
+        assert passwords.right(first["password"], account.password)
+        assert (account.person, account.roles) == (first["person"], ("watch", "operate", "audit", "read"))
+        os.kill(first["pid"], signal.SIGKILL)
+
+        def back() -> bool:
+            demo.send_signal(signal.SIGUSR1)
+            return first["pid"] not in (found := processes(Path(first["settings"]))) and len(found) == 1
+
+        wait_until(back)
+        demo.send_signal(signal.SIGTERM)
+        assert demo.wait(30) == 0
+        assert processes(tmp_path) == []
+        assert list(tmp_path.iterdir()) == []
 
 
 def processes(folder: Path) -> list[int]:

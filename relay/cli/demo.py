@@ -13,8 +13,14 @@ def demo(
     messages: Annotated[int, typer.Option(min=1, help="How many messages the six centres submit together.")] = 2000,
     json: Annotated[bool, typer.Option("--json", help="Print the reconciliation as one JSON object.")] = False,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Tell the story, leave the network up, print where each API listens.")
+        bool,
+        typer.Option(
+            "--serve",
+            help="Tell the story, then keep the network up with slow traffic, and say where each console and API is. A node that"
+            " you end (kill -9) is started again after --away seconds, or at once when the demonstration gets SIGUSR1.",
+        ),
     ] = False,
+    away: Annotated[float, typer.Option(min=0, help="With --serve: seconds until a node that ended is started again.")] = 60.0,
     wan: Annotated[
         bool,
         typer.Option(
@@ -24,9 +30,12 @@ def demo(
         ),
     ] = False,
 ) -> None:
-    """Run a network of six centres over a private RabbitMQ, tell a story in every kind, reconcile what each system took."""
+    """Run a network of six centres over a private RabbitMQ, tell a story in every kind, reconcile what each system took.
+
+    It prints the address of each centre's console, and an account for it.
+    """
     from relay.demo import Options, run  # noqa: PLC0415 - it loads the whole network
 
-    status = run(Options(messages=messages, json=json, serve=serve, wan=wan))
+    status = run(Options(messages=messages, json=json, serve=serve, wan=wan, away=away))
     if status:
         raise Ended(status)

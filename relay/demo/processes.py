@@ -29,6 +29,19 @@ class NodeProcess:
         """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int | None:
+        """The id of the process; None when it does not live."""
+        return self._process.pid if self._process is not None and self.running else None
+
+    @property
+    def ending(self) -> str:
+        """In words, how the process ended."""
+        status = None if self._process is None else self._process.poll()
+        if status is None:
+            return "it runs"
+        return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
     def start(self) -> None:
         """Start the node; returns at once."""
         with self._log.open("ab") as log:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
+import math
 import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from relay.demo import story, traffic, wan
+from relay.demo import accounts, serving, story, traffic, wan
 from relay.demo.delays import Delay, delays
 from relay.demo.journal import Journal
 from relay.demo.processes import NodeProcess
-from relay.demo.proxy import Link
 from relay.demo.reconcile import Reconciliation, reconcile
 from relay.demo.show import Row, Show, links, verdict
-from relay.demo.story import Played
+from relay.demo.stage import Stage
 from relay.demo.system import DemoFailed, System
 from relay.errors import RelayError
 from relay.network import Network, write_network
@@ -30,7 +29,8 @@ from relay.rabbit import PrivateBroker
 
 VICTIM = "LYO"
 KILL_AT = 0.4
-AWAY_SECONDS = 3.0
+VICTIM_AWAY_SECONDS = 3.0
+AWAY_SECONDS = 60.0
 READY_SECONDS = 60.0
 STALLED_SECONDS = 90.0
 TICK_SECONDS = 0.25
@@ -39,48 +39,17 @@ SEED = 2016
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the demonstration is asked for; ``wan`` puts two centres behind wide-area links and measures every link."""
+    """What the demonstration is asked for; ``wan`` puts two centres behind wide-area links and measures every link.
+
+    With ``serve``, a node that ended stays away for ``away`` seconds.
+    """
 
     messages: int = 2000
     json: bool = False
     serve: bool = False
     wan: bool = False
+    away: float = AWAY_SECONDS
     seed: int = SEED
-
-
-@dataclass(slots=True)
-class _Stage:
-    """Everything that runs."""
-
-    network: Network
-    show: Show
-    started: float
-    nodes: dict[str, NodeProcess] = field(default_factory=dict)
-    systems: dict[str, System] = field(default_factory=dict)
-    links: dict[str, Link] = field(default_factory=dict)
-    rows: dict[str, Row] = field(default_factory=dict)
-    played: Played | None = None
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the command."""
-        return time.monotonic() - self.started
-
-    @property
-    def taken(self) -> int:
-        """Messages taken so far, by all."""
-        return sum(system.tally.taken for system in self.systems.values())
-
-    @property
-    def promised(self) -> int:
-        """Message x recipient promised so far."""
-        return sum(system.tally.promised for system in self.systems.values())
-
-    @property
-    def first(self) -> float | None:
-        """Seconds from the command to the first message taken."""
-        moments = [one.tally.first_taken for one in self.systems.values() if one.tally.first_taken is not None]
-        return min(moments) - self.started if moments else None
 
 
 def run(options: Options) -> int:
@@ -91,7 +60,8 @@ def run(options: Options) -> int:
     with tempfile.TemporaryDirectory(prefix="relay-demo-") as folder, Show(quiet=options.json) as show:
         network = write_network(Path(folder) / "network")
         show.say(f"Wrote a network of {len(network.directory.members)} centres; starting RabbitMQ and one node per centre.")
-        stage = _Stage(network, show, started)
+        stage = Stage(network, show, started, accounts.add(network))
+        show.say(accounts.told(stage.accounts))
         broker = _broker(network)
         try:
             outcome = asyncio.run(_linked(stage, options, Path(folder), broker))
@@ -101,8 +71,10 @@ def run(options: Options) -> int:
         except KeyboardInterrupt:
             return 0 if options.serve else 1
         finally:
-            _stop(stage.nodes.values())
-            broker.kill()
+            try:
+                _stop(stage.nodes.values())
+            finally:
+                broker.kill()  # and whoever is bound to it, should somebody not wait for the nodes
     return 0 if outcome is None or outcome.clean else 1
 
 
@@ -119,7 +91,7 @@ def _broker(network: Network) -> PrivateBroker:
     )
 
 
-async def _linked(stage: _Stage, options: Options, folder: Path, broker: PrivateBroker) -> Reconciliation | None:
+async def _linked(stage: Stage, options: Options, folder: Path, broker: PrivateBroker) -> Reconciliation | None:
     """Play with the wide-area links open, if there are any."""
     lines = wan.LINES if options.wan else {}
     if lines:
@@ -132,17 +104,17 @@ async def _linked(stage: _Stage, options: Options, folder: Path, broker: Private
                 await asyncio.to_thread(_stop, stage.nodes.values())  # while they can still say goodbye to the broker
 
 
-async def _play(stage: _Stage, options: Options, folder: Path, broker: PrivateBroker) -> Reconciliation | None:
+async def _play(stage: Stage, options: Options, folder: Path, broker: PrivateBroker) -> Reconciliation | None:
     journals = {centre: folder / f"{centre}.jsonl" for centre in stage.network.directory.active}
     booting = asyncio.create_task(asyncio.to_thread(broker.start))
     await asyncio.sleep(0.2)
     # The nodes load while RabbitMQ boots; each connects by itself as soon as it answers.
-    _start(stage, journals, folder, broker.bond)
+    _start(stage, journals, folder, {**broker.bond, **(serving.ENVIRONMENT if options.serve else {})})
     try:
         await booting
         await _await_ready(stage)
         if options.serve:
-            await _serve(stage)
+            await _serve(stage, options)
             return None
         await _work(stage, options)
     finally:
@@ -154,21 +126,21 @@ async def _play(stage: _Stage, options: Options, folder: Path, broker: PrivateBr
     return outcome
 
 
-def _start(stage: _Stage, journals: dict[str, Path], folder: Path, bond: Mapping[str, str]) -> None:
+def _start(stage: Stage, journals: dict[str, Path], folder: Path, environment: Mapping[str, str]) -> None:
     """Start a node and a system for every centre."""
     network = stage.network
     for member in network.directory.active.values():
         centre = member.id
         way = wan.environment(network, centre, stage.links[centre]) if centre in stage.links else {}
-        stage.nodes[centre] = NodeProcess(network.node_file(centre), folder / f"{centre}.log", {**bond, **way})
+        stage.nodes[centre] = NodeProcess(network.node_file(centre), folder / f"{centre}.log", {**environment, **way})
         stage.nodes[centre].start()
         token = network.token(centre, "system")
         journal = Journal(journals[centre])
         stage.systems[centre] = System(centre, network.listen(centre), token, journal, network.health(centre))
-        stage.rows[centre] = Row(centre, member.name, stage.systems[centre].tally)
+        stage.rows[centre] = Row(centre, member.name, stage.systems[centre].tally, stage.accounts[centre])
 
 
-async def _await_ready(stage: _Stage) -> None:
+async def _await_ready(stage: Stage) -> None:
     waiting = dict(stage.systems)
     limit = time.monotonic() + READY_SECONDS
     while waiting:
@@ -180,18 +152,18 @@ async def _await_ready(stage: _Stage) -> None:
                 raise DemoFailed(f"The node of {centre} ended: {stage.nodes[centre].last_words()}")
         if time.monotonic() > limit:
             raise DemoFailed(f"{', '.join(waiting)} did not become ready in {READY_SECONDS:.0f} s.")
-        stage.show.update(stage.rows, stage.seconds)
+        stage.look()
         await asyncio.sleep(0.1)
 
 
-async def _work(stage: _Stage, options: Options) -> None:
+async def _work(stage: Stage, options: Options) -> None:
     """Let every system submit its share and take what comes, killing one centre on the way."""
     shares = _shares(stage, options)
     takers = [asyncio.create_task(system.take()) for system in stage.systems.values()]
     seconds = options.messages / wan.MESSAGES_A_SECOND if options.wan else 0.0
     submitters = [asyncio.create_task(stage.systems[centre].submit(told, seconds)) for centre, told in shares.items()]
     try:
-        await _until(stage, takers + submitters, lambda: _submitted(stage) >= KILL_AT * options.messages)
+        await _until(stage, takers + submitters, lambda: stage.submitted >= KILL_AT * options.messages)
         await _kill_and_revive(stage)
         await _until(stage, takers + submitters, lambda: all(task.done() for task in submitters))
         await _until(stage, takers, lambda: stage.taken >= stage.promised)
@@ -200,10 +172,10 @@ async def _work(stage: _Stage, options: Options) -> None:
         await asyncio.sleep(1)  # a duplicate would come now
     finally:
         await _end(takers + submitters)
-        stage.show.update(_due(stage), stage.seconds)
+        stage.look()
 
 
-async def _tell_story(stage: _Stage, takers: list[asyncio.Task[None]]) -> None:
+async def _tell_story(stage: Stage, takers: list[asyncio.Task[None]]) -> None:
     """Tell the story while the systems take what comes."""
     telling = asyncio.create_task(story.play(stage.systems, stage.show.say))
     try:
@@ -219,7 +191,7 @@ async def _end(tasks: list[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _shares(stage: _Stage, options: Options) -> dict[str, list[traffic.Told]]:
+def _shares(stage: Stage, options: Options) -> dict[str, list[traffic.Told]]:
     """Return what each centre will say: an equal share of the messages."""
     members = stage.network.directory.active
     share, rest = divmod(options.messages, len(members))
@@ -229,60 +201,74 @@ def _shares(stage: _Stage, options: Options) -> dict[str, list[traffic.Told]]:
     }
 
 
-async def _until(stage: _Stage, tasks: Iterable[asyncio.Task[Any]], done: Callable[[], bool]) -> None:
-    """Show progress until a condition holds; a failed task, or nothing moving for a long time, ends the demonstration."""
+async def _until(
+    stage: Stage, tasks: Iterable[asyncio.Task[Any]], done: Callable[[], bool], patience: float = STALLED_SECONDS
+) -> None:
+    """Show progress until a condition holds; a failed task ends the demonstration, nothing moving for long only the wait."""
     last, moved = -1, time.monotonic()
     while not done():
         for task in tasks:
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 raise error
-        if (now := stage.taken + _submitted(stage)) != last:
+        if (now := stage.taken + stage.submitted) != last:
             last, moved = now, time.monotonic()
-        if time.monotonic() - moved > STALLED_SECONDS:
+        if time.monotonic() - moved > patience:
             return  # the reconciliation will say what is missing
-        stage.show.update(_due(stage), stage.seconds)
+        stage.look()
         await asyncio.sleep(TICK_SECONDS)
 
 
-async def _kill_and_revive(stage: _Stage) -> None:
+async def _kill_and_revive(stage: Stage) -> None:
     """End one node as a power cut would, and bring it back a moment later."""
     row, node = stage.rows[VICTIM], stage.nodes[VICTIM]
     await asyncio.to_thread(node.kill)
     row.state = "killed"
-    stage.show.say(f"{VICTIM}: kill -9 after {_submitted(stage):,} messages; back in {AWAY_SECONDS:.0f} s.")
-    await asyncio.sleep(AWAY_SECONDS)
+    stage.show.say(f"{VICTIM}: kill -9 after {stage.submitted:,} messages; back in {VICTIM_AWAY_SECONDS:.0f} s.")
+    await asyncio.sleep(VICTIM_AWAY_SECONDS)
     node.start()
     row.state = "back"
 
 
-def _submitted(stage: _Stage) -> int:
-    return sum(system.tally.submitted for system in stage.systems.values())
-
-
-def _due(stage: _Stage) -> dict[str, Row]:
-    """Bring the rows up to date with what each centre is to receive."""
-    for centre, row in stage.rows.items():
-        row.due = sum(system.tally.promised_to.get(centre, 0) for system in stage.systems.values())
-    return stage.rows
-
-
-async def _serve(stage: _Stage) -> None:
-    """Tell the story, then leave the network up until interrupted, saying where everything is."""
-    takers = [asyncio.create_task(system.take()) for system in stage.systems.values()]
+async def _serve(stage: Stage, options: Options) -> None:
+    """Tell the story, then keep the network up and its systems talking until interrupted."""
+    tasks = [asyncio.create_task(serving.Keeper(stage, options.away).run())]
+    tasks += [asyncio.create_task(system.take()) for system in stage.systems.values()]
     try:
-        await _tell_story(stage, takers)
+        await _tell_story(stage, tasks)
+        for system in stage.systems.values():
+            system.forget()
+        tasks += [asyncio.create_task(talking) for talking in serving.talks(stage, options.seed)]
+        _tell_where(stage, options)
+        await _until(stage, tasks, lambda: False, math.inf)
     finally:
-        await _end(takers)  # what comes from now on is for whoever uses the network
+        await _end(tasks)
+
+
+def _tell_where(stage: Stage, options: Options) -> None:
+    """Say where everything is, and what can be done to it."""
+    if options.json:
+        print(
+            json.dumps({"network": str(stage.network.folder), "centres": {one: _where(stage, one) for one in stage.nodes}}),
+            flush=True,
+        )
+        return
     for centre in stage.nodes:
-        stage.show.say(f"{centre:8} http://{stage.network.listen(centre)}  settings {stage.network.node_file(centre)}")
-    stage.show.say("The network is up. Ctrl-C ends it.")
-    with contextlib.suppress(asyncio.CancelledError):
-        while True:
-            stage.show.update(stage.rows, stage.seconds)
-            await asyncio.sleep(1)
+        where = _where(stage, centre)
+        stage.show.say(f"{centre:8} process {where['pid']}  API {where['api']}  settings {where['settings']}")
+    stage.show.say(serving.told(options.away))
 
 
-def _tell(stage: _Stage, options: Options, outcome: Reconciliation, measured: Mapping[tuple[str, str], Delay] | None) -> None:
+def _where(stage: Stage, centre: str) -> dict[str, Any]:
+    network, account = stage.network, stage.accounts[centre]
+    return {
+        **asdict(account),
+        "api": f"http://{network.listen(centre)}",
+        "settings": str(network.node_file(centre)),
+        "pid": stage.nodes[centre].pid,
+    }
+
+
+def _tell(stage: Stage, options: Options, outcome: Reconciliation, measured: Mapping[tuple[str, str], Delay] | None) -> None:
     stage.show.end()
     if not options.json:
         console = Console()

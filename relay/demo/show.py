@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
+from relay.demo.accounts import Account
 from relay.demo.delays import Delay
 from relay.demo.reconcile import Reconciliation
 from relay.demo.story import Played
@@ -24,8 +25,10 @@ class Row:
     centre: str
     name: str
     tally: Tally
+    account: Account
     due: int = 0
     state: str = "starting"
+    pid: int | None = None
 
 
 class Show:
@@ -56,7 +59,7 @@ class Show:
         """Show where everything stands."""
         if self._on_terminal:
             self._live.start()
-            self._live.update(_table(rows, seconds))
+            self._live.update(Group(_table(rows, seconds), _doors(rows)))
         elif seconds - self._said >= PAUSE_SECONDS:
             self._said = seconds
             self.say(_line(rows, seconds))
@@ -85,6 +88,17 @@ def _table(rows: Mapping[str, Row], seconds: float) -> Table:
         waiting = max(row.due - row.tally.taken, 0)
         numbers = (row.tally.submitted, row.due, row.tally.taken, waiting)
         table.add_row(row.centre, row.name, row.state, *(f"{number:,}" for number in numbers))
+    return table
+
+
+def _doors(rows: Mapping[str, Row]) -> Table:
+    """Return where each centre's console is, who signs in there, and which process its node is."""
+    table = Table(box=None)
+    for column in ("centre", "process", "console", "account", "password"):
+        table.add_column(column, no_wrap=True)
+    for row in rows.values():
+        account = row.account
+        table.add_row(row.centre, str(row.pid or "-"), account.console, account.name, account.password)
     return table
 
 

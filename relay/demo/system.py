@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,8 @@ PACED_BATCH = 5
 TAKE = 500
 WAIT_SECONDS = 5
 PAUSE_SECONDS = 0.2
+PUT_OFF_SHARE = 0.02
+PUT_OFF = {"code": "case-file-locked", "reason": "The case file is being edited.", "retry_after": 90}
 MARKS = ("crime_types", "countries", "nominal")
 
 
@@ -56,7 +59,9 @@ class System:
         self.centre = centre
         self._ready = f"http://{health}/readyz"
         self.tally = Tally()
-        self._journal = journal
+        self._journal: Journal | None = journal
+        self._puts_off = 0.0
+        self._put_off: set[str] = set()
         self._client = httpx2.AsyncClient(
             base_url=f"http://{listen}", headers={"Authorization": f"Bearer {token}"}, timeout=60, trust_env=False
         )
@@ -64,7 +69,19 @@ class System:
     async def close(self) -> None:
         """Close connections and journal."""
         await self._client.aclose()
-        self._journal.close()
+        self.forget()
+
+    def forget(self) -> None:
+        """Count from now on, and write and remember nothing else: what has no end must not grow.
+
+        From now on the system puts some messages off for a while, as one in life does.
+        """
+        if self._journal is not None:
+            self._journal.close()
+        self._journal = None
+        self._puts_off = PUT_OFF_SHARE
+        self.tally.ids.clear()
+        self.tally.recalled.clear()
 
     async def ready(self) -> bool:
         """Return whether the node says that it can do its work."""
@@ -102,20 +119,34 @@ class System:
         """Take and acknowledge until cancelled."""
         while True:
             answer = await self._request("GET", "/v1/inbox", params={"limit": TAKE, "wait": WAIT_SECONDS})
-            if handed := answer.json()["messages"]:
+            handed = answer.json()["messages"]
+            for late in [one for one in handed if self._is_late(one["id"])]:
+                await self._request("POST", "/v1/inbox/nack", json={"id": late["id"], **PUT_OFF})
+                handed.remove(late)
+            if handed:
                 await self._acknowledge(handed)
+
+    def _is_late(self, message_id: str) -> bool:
+        """Return whether to put a message off; none is put off twice."""
+        if message_id in self._put_off:
+            self._put_off.remove(message_id)
+            return False
+        if late := random.random() < self._puts_off:  # noqa: S311 - no secret
+            self._put_off.add(message_id)
+        return late
 
     async def _acknowledge(self, handed: list[dict[str, Any]]) -> None:
         ids = [one["id"] for one in handed]
         restricted = [one["id"] for one in handed if one["handling"] == "H3"]
         await self._request("POST", "/v1/inbox/ack", json={"ids": ids, "confirmed": restricted})
         at = time.monotonic()
-        self._journal.write(*(_took(one, at) for one in handed))
         self.tally.taken += len(handed)
-        self.tally.ids.update(ids)
-        self.tally.recalled.update(reference["id"] for one in handed if (reference := _cancelled(one["message"])))
         if self.tally.first_taken is None:
             self.tally.first_taken = at
+        if self._journal is not None:
+            self._journal.write(*(_took(one, at) for one in handed))
+            self.tally.ids.update(ids)
+            self.tally.recalled.update(reference["id"] for one in handed if (reference := _cancelled(one["message"])))
 
     async def _post(self, path: str, content: bytes, key: str) -> httpx2.Response:
         return await self._request("POST", path, content=content, headers={"Idempotency-Key": key})
@@ -138,7 +169,8 @@ class System:
         if "id" not in answer:
             raise DemoFailed(f"{self.centre} refused {told.case}: {answer}")
         recipients, withdrawn_from = tuple(answer["recipients"]), tuple(answer.get("withdrawn_from", ()))
-        self._journal.write(Submitted(digest(told.raw), recipients, told.updates, withdrawn_from, at))
+        if self._journal is not None:
+            self._journal.write(Submitted(digest(told.raw), recipients, told.updates, withdrawn_from, at))
         self.tally.submitted += 1
         self.tally.promised += len(recipients) + len(withdrawn_from)
         self.tally.promised_to.update(recipients + withdrawn_from)

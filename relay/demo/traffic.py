@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import count, islice
 from typing import Any
 
 from relay.demo.journal import spell
@@ -43,11 +44,16 @@ def stories() -> list[dict[str, Any]]:
     return loaded
 
 
-def tell(centre: str, count: int, seed: int, publish: Sequence[Mapping[str, Any]]) -> list[Told]:
+def tell(centre: str, how_many: int, seed: int, publish: Sequence[Mapping[str, Any]]) -> list[Told]:
     """Return what a centre has to say, among the stories that its entitlements to ``publish`` cover."""
+    return list(islice(endless(centre, seed, publish), how_many))
+
+
+def endless(centre: str, seed: int, publish: Sequence[Mapping[str, Any]]) -> Iterator[Told]:
+    """Return the same without an end."""
     dice = random.Random(f"{seed}/{centre}")  # noqa: S311 - a story is no secret
     told = [story["message"] for story in stories() if covered(publish, story["message"])]
-    return [_message(centre, number, dice.choice(told), dice) for number in range(1, count + 1)]
+    return (_message(centre, number, dice.choice(told), dice) for number in count(1))
 
 
 def _message(centre: str, number: int, story: dict[str, Any], dice: random.Random) -> Told:
