@@ -120,6 +120,14 @@ class Metrics:
             if isinstance(metric, Gauge) and "peer" in metric._labelnames:
                 metric.remove_by_labels({"peer": peer})
 
+    def by_peer(self, counter: Counter) -> dict[str, int]:
+        """Return what a counter with the label ``peer`` has counted of each peer, whatever its other labels."""
+        found: dict[str, int] = {}
+        for sample in (sample for family in counter.collect() for sample in family.samples):
+            if sample.name.endswith("_total"):
+                found[sample.labels["peer"]] = found.get(sample.labels["peer"], 0) + int(sample.value)
+        return found
+
     def _about_the_node(self) -> None:
         self.build = self._gauge("relay_build_info", "1: which release runs, on which interpreter.", "version", "python")
         self.config = self._gauge(

@@ -52,6 +52,7 @@ from relay.limits import Gate
 from relay.log import Event, Log
 from relay.marks import Marks
 from relay.metrics import Metrics
+from relay.observing import Observer
 from relay.outbox import Outbox
 from relay.policy import Judge
 from relay.pump import Pump
@@ -140,6 +141,7 @@ class Node:
             "checkpoint": self.witnesses.take,
         }
         self.inbox = Inbox(centre, self.broker, self.control, handlers, Gate(), self.heartbeats.ask)
+        self.observer = Observer(centre)
         self._disk_free = _free(settings.store.file.parent)
         self._stopping = asyncio.Event()
 
@@ -166,6 +168,7 @@ class Node:
             "checkpoints": self.checkpoints.run(),
             "soundness": self.soundness.run(),
             "requests": self.requests.run(),
+            "observer": self.observer.run(),
             "watch": self._watch(),
             "broker": self.broker.run(self.inbox.deliver, self.centre.store.inbox_changed.fire),
             **{f"surface {index}": surface.run(self) for index, surface in enumerate(surfaces)},

@@ -15,7 +15,7 @@ Codes raised: ``broker-unreachable``, ``broker-refused``, ``broker-blocked``, ``
 ``unroutable``.
 """
 
-from relay.broker.plan import BrokerPlan, Delivery
+from relay.broker.plan import BrokerPlan, Delivery, Incarnation
 from relay.broker.supervisor import Broker
 
-__all__ = ["Broker", "BrokerPlan", "Delivery"]
+__all__ = ["Broker", "BrokerPlan", "Delivery", "Incarnation"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -37,6 +37,7 @@ ASK_SECONDS = 3.0
 CLOSE_SECONDS = 1.0
 STEADY_SECONDS = 5.0  # how long all must be well before the next pauses are short again
 BLOCKED_SECONDS = 0.05  # a connection that is not blocked says so without waiting at all
+NAME_LENGTH = 40
 PING = b"relay ping, no envelope"
 
 
@@ -99,6 +100,13 @@ class Link:
         if self._unbound:
             return troubles.unbound(self._plan.ping_key)
         return None
+
+    @property
+    def server(self) -> tuple[str, str]:
+        """What the broker calls itself, and its version; it may say anything, so what is taken is short."""
+        transport = self._publishing.transport if self._publishing is not None else None
+        said = getattr(transport.connection, "server_properties", {}) if transport is not None else {}
+        return _said(said, "product"), _said(said, "version")
 
     async def open(self) -> None:
         """Connect twice, then open what there is of the exchange and the lanes' queues."""
@@ -332,6 +340,12 @@ async def _cancel(lane: Lane) -> None:
     with best_effort():
         queue = await lane.channel.get_queue(lane.queue, ensure=False)
         await queue.cancel(lane.tag)
+
+
+def _said(properties: Mapping[str, object], name: str) -> str:
+    value = properties.get(name, "")
+    text = value.decode(errors="replace") if isinstance(value, bytes | bytearray) else str(value)
+    return text[:NAME_LENGTH] or "unknown"
 
 
 def _now() -> float:

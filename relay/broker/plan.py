@@ -35,6 +35,16 @@ class BrokerPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Incarnation:
+    """A life of the connections: how many there were with it, since when (milliseconds), and what the broker calls itself."""
+
+    number: int
+    at: int
+    product: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """An envelope as the broker handed it over; nothing of it is trusted."""
 

@@ -15,7 +15,8 @@ from relay.broker import troubles
 from relay.broker.backoff import Backoff
 from relay.broker.bounded import FAILURES, asked_to_end, best_effort, named
 from relay.broker.link import STEADY_SECONDS, STEP_SECONDS, Hooks, Link
-from relay.broker.plan import BrokerPlan, Delivery
+from relay.broker.plan import BrokerPlan, Delivery, Incarnation
+from relay.clock import now_ms
 from relay.errors import BrokerTrouble, RelayError
 from relay.log import Event, Log
 
@@ -28,12 +29,14 @@ _EVENTS = {"topology-missing": Event.TOPOLOGY_MISSING, "broker-blocked": Event.B
 class Broker:
     """A supervised link to the broker; ``connected`` is set while it takes what is published.
 
-    ``trouble`` is what is wrong, or None. A missing queue is a trouble of a node that is connected all the same.
+    ``trouble`` is what is wrong, or None. A missing queue is a trouble of a node that is connected all the same. ``incarnation``
+    is the last life of the connections, None before the first.
     """
 
     def __init__(self, plan: BrokerPlan, log: Log) -> None:
         self.connected = asyncio.Event()
         self.trouble: BrokerTrouble | None = BrokerTrouble("broker-unreachable", "The broker was not reached yet.")
+        self.incarnation: Incarnation | None = None
         self._plan = plan
         self._log = log
         self._link: Link | None = None
@@ -130,6 +133,7 @@ class Broker:
         self._link, begun = link, None
         try:
             await link.open()
+            self._count(link)
             self._settle(link)
             self._caught_up()
             begun = loop.time()
@@ -147,6 +151,10 @@ class Broker:
             lived = loop.time() - begun if begun is not None else 0.0
             await link.close()
         return lived
+
+    def _count(self, link: Link) -> None:
+        before = 0 if self.incarnation is None else self.incarnation.number
+        self.incarnation = Incarnation(before + 1, now_ms(), *link.server)
 
     async def _watch(self, link: Link) -> None:
         while not link.lost.is_set():

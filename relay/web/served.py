@@ -22,6 +22,7 @@ from relay.desk import Desk
 from relay.errors import Busy, NotReady, RelayError, StoreTrouble
 from relay.handover import Handover
 from relay.heartbeats import Heartbeats
+from relay.observing import Observer
 from relay.outbox import Outbox
 from relay.pump import Pump
 from relay.received import ReceivedMessages
@@ -63,6 +64,7 @@ class Served(Protocol):
     heartbeats: Heartbeats
     recovery: Recovery
     soundness: Soundness
+    observer: Observer
     broker: Broker
 
     def full(self) -> Busy | NotReady | StoreTrouble | None:

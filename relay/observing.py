@@ -1,0 +1,214 @@
+"""Observing: looks every few seconds at all that is open, set aside or late, for metrics, views and pages.
+
+A look reads the store in steps of some ten milliseconds and leaves its readers free as long after each step; after a look it
+rests twenty times as long as the look took, so what is observed is old, and not the node slow, when there is very much of it.
+:attr:`Observer.latest` says when it was made. While the store can't be read it stays, and :attr:`Observer.trouble` says why.
+
+Recalls are followed by thread: once every centre that held something has signed that nothing is left, a thread is not looked at
+again. After a start with many recalls behind it, a node needs some looks until it has been through all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+from relay import topology
+from relay.centre import Centre
+from relay.errors import RelayError
+from relay.log import Event
+from relay.observation import SPAN_SECONDS, Answers, Lane, Observation, Peer, SetAside
+from relay.rates import Rates
+from relay.store import Connection, Store, aside, clocks, incoming, observed
+
+EVERY_SECONDS = 2.0
+REST_FACTOR = 20
+RECALLS_AT_ONCE = 200
+OVERLAP = 500
+"""Newest recalls that are asked for again: one of an earlier id may have been committed later."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """What is counted at once, besides what is open."""
+
+    missing: dict[str, int]
+    aside: dict[str, int]
+    clocks: dict[bool, tuple[int, int]]
+    waiting: int
+    waiting_since: int | None
+
+
+class Observer:
+    """Looks, and keeps what it saw; ``latest`` is None before the first look, ``trouble`` why the last one failed, or None."""
+
+    def __init__(self, centre: Centre) -> None:
+        self.latest: Observation | None = None
+        self.trouble: RelayError | None = None
+        self._centre = centre
+        self._recalls = _Recalls(centre.id)
+        self._rates = Rates()
+        self._known: set[str] = set()
+        self._looking = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._look_again(), name="observer looks")
+            group.create_task(self._follow_traffic(), name="observer traffic")
+
+    async def look(self) -> Observation:
+        """Look now; raise ``StoreTrouble`` when the store can't be read."""
+        async with self._looking:
+            now, reader = self._centre.now(), _Reader(self._centre.store)
+            count = observed.Count(now)
+            more = True
+            while more:
+                more = await reader.read(count.step)
+                await asyncio.sleep(reader.last)
+            lanes = await reader.read(count.lanes)
+            rest = await reader.read(partial(_rest, now=now))
+            recalls = await reader.read(self._recalls.look)
+            self.latest = self._together(now, reader.seconds, lanes, rest, recalls)
+        self._show(self.latest)
+        return self.latest
+
+    async def _look_again(self) -> None:
+        while True:
+            begun = time.monotonic()
+            try:
+                took = (await self.look()).seconds
+            except RelayError as trouble:
+                if self.trouble is None:
+                    self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
+                self.trouble, took = trouble, time.monotonic() - begun
+            else:
+                self.trouble = None
+            await asyncio.sleep(max(EVERY_SECONDS, REST_FACTOR * took))
+
+    async def _follow_traffic(self) -> None:
+        """End a span of the traffic every ten seconds; what was observed before is shown with it at once."""
+        metrics = self._centre.metrics
+        while True:
+            await asyncio.sleep(SPAN_SECONDS)
+            self._rates.note(self._peers(), metrics.by_peer(metrics.sent_messages), metrics.by_peer(metrics.accepted))
+            if (latest := self.latest) is not None:
+                self.latest = replace(latest, peers=tuple(replace(one, traffic=self._rates.of(one.id)) for one in latest.peers))
+
+    def _peers(self) -> list[str]:
+        return [one for one in sorted(self._centre.directory.active) if one != self._centre.id]
+
+    def _together(self, at: int, seconds: float, lanes: list[Lane], rest: _Rest, recalls: dict[str, int]) -> Observation:
+        by_peer: dict[str, list[Lane]] = {peer: [] for peer in self._peers()}
+        for lane in sorted(lanes, key=lambda one: topology.LANES.index(one.precedence)):
+            by_peer.setdefault(lane.peer, []).append(lane)
+        peers = tuple(
+            Peer(peer, tuple(some), rest.missing.get(peer, 0), recalls.get(peer, 0), self._rates.of(peer))
+            for peer, some in by_peer.items()
+        )
+        received = SetAside(*(rest.aside[state] for state in ("deferred", "held", "dead", "quarantined")))
+        return Observation(
+            at=at,
+            seconds=seconds,
+            peers=peers,
+            sent_aside=SetAside(*(sum(getattr(lane, state) for lane in lanes) for state in ("deferred", "held", "dead"))),
+            received_aside=received,
+            asked=Answers(*rest.clocks.get(True, (0, 0))),
+            received=Answers(*rest.clocks.get(False, (0, 0))),
+            waiting=rest.waiting,
+            waiting_since=rest.waiting_since,
+        )
+
+    def _show(self, seen: Observation) -> None:
+        """Set the gauges of what was seen; peers that left the directory have none any more."""
+        metrics, active = self._centre.metrics, self._peers()
+        listed = {member.id for member in self._centre.directory.members}
+        for gone in (self._known | listed) - set(active):
+            metrics.forget(gone)
+        self._known = set(active)
+        now = self._centre.now()
+        for peer in active:
+            self._show_peer(seen.peer(peer), now)
+        for side, one in (("sent", seen.sent_aside), ("received", seen.received_aside)):
+            metrics.deferred.labels(side).set(one.deferred)
+            metrics.held.labels(side).set(one.held)
+            metrics.dead.labels(side).set(one.dead)
+        metrics.quarantined.set(seen.received_aside.quarantined)
+        metrics.stages["handover"].set(seen.waiting)
+        metrics.observed.set(seen.at / 1000)
+
+    def _show_peer(self, peer: Peer, now: int) -> None:
+        metrics, lanes = self._centre.metrics, {lane.precedence: lane for lane in peer.lanes}
+        for precedence in topology.LANES:
+            lane = lanes.get(precedence)
+            metrics.open.labels(peer.id, precedence).set(lane.open if lane else 0)
+            metrics.oldest.labels(peer.id, precedence).set(lane.oldest_seconds(now) if lane else 0)
+            metrics.at_risk.labels(peer.id, precedence).set(lane.at_risk if lane else 0)
+        metrics.gaps.labels(peer.id).set(peer.gaps)
+        metrics.recalls.labels(peer.id).set(peer.recalls)
+
+
+class _Recalls:
+    """The threads of which not every centre signed that nothing is left; looked at a bounded number at a time."""
+
+    def __init__(self, centre: str) -> None:
+        self._centre = centre
+        self._newest: deque[str] = deque(maxlen=OVERLAP)
+        self._open: dict[str, tuple[str, ...]] = {}
+
+    def look(self, connection: Connection) -> dict[str, int]:
+        """Take up new recalls and look at open ones again, the longest not looked at first; return how many are open by peer."""
+        after = self._newest[0] if len(self._newest) == OVERLAP else ""
+        found = observed.recalls(connection, self._centre, after, len(self._newest) + RECALLS_AT_ONCE)
+        known = set(self._newest)
+        fresh = [one for one in found if one[0] not in known]
+        for identity, first in fresh:
+            self._newest.append(identity)
+            self._open.setdefault(first, ())
+        again = dict.fromkeys([*(first for _, first in fresh), *list(self._open)[:RECALLS_AT_ONCE]])
+        for first, peers in observed.unconfirmed(connection, self._centre, list(again)).items():
+            del self._open[first]
+            if peers:
+                self._open[first] = peers
+        return _counted(peer for peers in self._open.values() for peer in peers)
+
+
+class _Reader:
+    """Reads the store and notes how long that took: in all, and the last time; in seconds."""
+
+    def __init__(self, store: Store) -> None:
+        self.seconds = 0.0
+        self.last = 0.0
+        self._store = store
+
+    async def read(self, job: Callable[[Connection], T]) -> T:
+        """Return what a job returns."""
+        begun = time.monotonic()
+        done = await self._store.read(job)
+        self.last = time.monotonic() - begun
+        self.seconds += self.last
+        return done
+
+
+def _rest(connection: Connection, now: int) -> _Rest:
+    return _Rest(
+        missing=observed.missing(connection),
+        aside=aside.counts(connection),
+        clocks=clocks.counts(connection, now),
+        waiting=incoming.waiting(connection),
+        waiting_since=observed.waiting_since(connection, range(len(topology.LANES))),
+    )
+
+
+def _counted(peers: Iterable[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for peer in peers:
+        found[peer] = found.get(peer, 0) + 1
+    return found
