@@ -37,6 +37,7 @@ from relay.cli import (
     retention,
     schema,
     send,
+    store,
     tokens,
 )
 from relay.cli.client import take_tls
@@ -71,6 +72,7 @@ app.add_typer(node.app, name="node")
 app.add_typer(key.app, name="key")
 app.add_typer(peer.app, name="peer")
 app.command("recover")(recover.recover)
+app.add_typer(store.app, name="store")
 app.add_typer(tokens.app, name="token")
 app.add_typer(approval.app, name="approval")
 app.add_typer(network.app, name="network")
