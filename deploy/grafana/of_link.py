@@ -6,7 +6,7 @@ from typing import Any
 
 from deploy.grafana.boards import CENTRES, board, choice
 from deploy.grafana.panels import Panel, Row, lines, number, states, table
-from deploy.grafana.parts import COUNT, HEARD, LATE, RATE, SECONDS, WAITED, Column, Query, Step
+from deploy.grafana.parts import COUNT, HEARD, LATE, RATE, SECONDS, UNRECEIPTED, WAITED, Column, Query, Step
 
 OUT = 'centre="$centre", peer="$peer"'
 BACK = 'centre="$peer", peer="$centre"'
@@ -37,7 +37,7 @@ def _now() -> Row:
                 f"max(relay_oldest_unreceipted_seconds{{{OUT}}})",
                 WAITED,
                 unit=SECONDS,
-                runbooks=("RelayUnreceiptedTooOld",),
+                runbooks=UNRECEIPTED,
             ),
             number(
                 "Oldest without a receipt, $peer to $centre",
@@ -45,7 +45,7 @@ def _now() -> Row:
                 f"max(relay_oldest_unreceipted_seconds{{{BACK}}})",
                 WAITED,
                 unit=SECONDS,
-                runbooks=("RelayUnreceiptedTooOld",),
+                runbooks=UNRECEIPTED,
             ),
             number(
                 "Is $peer heard",
@@ -69,7 +69,7 @@ def _now() -> Row:
                 f"max(relay_peer_clock_offset_seconds{{{OUT}}})",
                 CLOCK,
                 unit=SECONDS,
-                runbooks=("RelayClockOffset",),
+                runbooks=("RelayPeerClockOff",),
             ),
             number(
                 "Directories apart",
@@ -103,7 +103,7 @@ def _under_way(of: str, way: str) -> Panel:
         ],
         by=("precedence",),
         sort="Oldest",
-        runbooks=("RelayUnreceiptedTooOld", "RelayDeadlineAtRisk"),
+        runbooks=(*UNRECEIPTED, "RelayDeadlineAtRisk"),
         width=12,
         height=7,
     )
@@ -143,7 +143,7 @@ def _flow() -> Row:
                     for share in ("0.5", "0.95")
                 ],
                 unit=SECONDS,
-                runbooks=("RelayUnreceiptedTooOld",),
+                runbooks=UNRECEIPTED,
             ),
         ],
     )
@@ -178,7 +178,7 @@ def _repair() -> Row:
                     _many("relay_resent_envelopes_total", OUT, "sent again to $peer"),
                     _many("relay_duplicate_messages_total", OUT, "copies from $peer"),
                 ],
-                runbooks=("RelayGap",),
+                runbooks=("RelayGapStays",),
             ),
             lines(
                 "Missing, recalled",
@@ -189,7 +189,7 @@ def _repair() -> Row:
                     Query(f"max(relay_recalls_open{{{OUT}}})", "recalls not confirmed by $peer"),
                 ],
                 unit=COUNT,
-                runbooks=("RelayGap", "RelayRecallOpen"),
+                runbooks=("RelayGapStays", "RelayRecallOpen"),
             ),
             *_refused(),
         ],
@@ -207,7 +207,7 @@ def _refused() -> list[Panel]:
                 _many("relay_peer_faults_total", OUT, "not taken, {{code}}", "code"),
                 _many("relay_forked_messages_total", OUT, "forks"),
             ],
-            runbooks=("RelayFork", "RelayQuarantine"),
+            runbooks=("RelayForkedMessage", "RelayMessageQuarantined"),
             width=12,
         ),
         lines(

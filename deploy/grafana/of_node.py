@@ -50,7 +50,10 @@ def _expiring(of: str) -> list[Panel]:
             "one that only grows means that no witness is heard.",
             f"max(relay_audit_uncountersigned_entries{{{of}}})",
             (Step(None, "green", "few"), Step(10_000, "orange", "many")),
-            runbooks=("RelayAuditNotCountersigned",),
+            runbooks=(
+                "RelayAuditUncountersigned",
+                "RelayAuditUnverified",
+            ),
         ),
         number(
             "Record damaged",
@@ -64,14 +67,17 @@ def _expiring(of: str) -> list[Panel]:
             "Messages whose origin contradicts itself: two contents under one id. Call the origin by telephone.",
             f"sum(relay_forked_messages_total{{{of}}})",
             NONE_OR_NOTE,
-            runbooks=("RelayFork",),
+            runbooks=("RelayForkedMessage",),
         ),
         number(
             "Alarms about peers",
             "Alarms about a peer's store or directory since the start: `relay peer list` names peer and code.",
             f"sum(relay_peer_alarms_total{{{of}}})",
             NONE_OR_NOTE,
-            runbooks=("RelayPeerAlarm",),
+            runbooks=(
+                "RelayPeerStoreChanged",
+                "RelayPeerRecordDoubtful",
+            ),
         ),
     ]
 
@@ -96,7 +102,10 @@ def _recorded(of: str) -> list[Panel]:
                 Query(f"time() - max(relay_audit_verified_timestamp_seconds{{{of}}})", "last verification"),
             ],
             unit=SECONDS,
-            runbooks=("RelayAuditNotCountersigned",),
+            runbooks=(
+                "RelayAuditUncountersigned",
+                "RelayAuditUnverified",
+            ),
         ),
         lines(
             "Witnesses",
@@ -106,7 +115,10 @@ def _recorded(of: str) -> list[Panel]:
                 Query(f"sum by (witness) (rate(relay_countersignatures_total{{{of}}}[$__rate_interval]))", "by {{witness}}"),
                 Query(f"max by (peer) (relay_witnessed_entries{{{of}}})", "entries of {{peer}}"),
             ],
-            runbooks=("RelayAuditNotCountersigned",),
+            runbooks=(
+                "RelayAuditUncountersigned",
+                "RelayAuditUnverified",
+            ),
         ),
     ]
 
@@ -164,7 +176,7 @@ def _store(of: str) -> Row:
                 "One transaction until it is safe on disk. What a submit waits for, so a slow disk is a slow centre.",
                 [quantile(share) for share in ("0.5", "0.95", "0.99")],
                 unit=SECONDS,
-                runbooks=("RelayStoreSlow",),
+                runbooks=("RelayCommitSlow",),
                 width=6,
             ),
             lines(
@@ -193,7 +205,7 @@ def _store(of: str) -> Row:
                     Query(f"sum by (code) (relay_purged_messages_total{{{of}}})", "purged, {{code}}"),
                     Query(f"(time() - max(relay_retention_run_timestamp_seconds{{{of}}})) / 3600", "hours since the last run"),
                 ],
-                runbooks=("RelayRetentionLate",),
+                runbooks=("RelayRetentionNotRun",),
                 width=6,
             ),
         ],
@@ -264,6 +276,6 @@ def _machine(of: str) -> list[Panel]:
                     "sign-in: {{outcome}}",
                 ),
             ],
-            runbooks=("RelaySignInsRefused",),
+            runbooks=("RelaySignInsFail",),
         ),
     ]

@@ -13,6 +13,9 @@ from typing import Any
 RUNBOOKS = "/public/runbooks"
 """Where Grafana serves docs/runbooks, which deploy/compose.yaml puts there; another address goes into the variable `runbooks`."""
 
+UNRECEIPTED = ("RelayFlashUnreceipted", "RelayImmediateUnreceipted", "RelayPriorityUnreceipted", "RelayRoutineUnreceipted")
+"""Runbooks about messages that wait for a receipt."""
+
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 SECONDS, BYTES, RATE, COUNT, SINCE, MOMENT = "s", "bytes", "cps", "none", "s", "dateTimeFromNow"
 
