@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from relay.api.auth import OPERATE
+from relay.api.auth import WATCH
 from relay.api.contract import Time
 from relay.clock import iso
 from relay.deadlines import Alarm
 from relay.web.served import Here, here
 
-router = APIRouter(tags=["alarms"], dependencies=[OPERATE])
+router = APIRouter(tags=["alarms"], dependencies=[WATCH])
 
 
 class _Body(BaseModel):
@@ -49,7 +49,7 @@ class Alarms(_Body):
 
 @router.get("/v1/alarms", responses={200: {"model": Alarms}}, summary="See which peers are late")
 async def list_(request: Request) -> Response:
-    """List the promises that peers have not kept in time, with the duty contact of each peer. Role `operate`."""
+    """List the promises that peers have not kept in time, with the duty contact of each peer. Role `operate` or `watch`."""
     here_ = here(request)
     body = Alarms(alarms=[_raised(here_, alarm) for alarm in here_.node.deadlines.alarms])
     return Response(body.model_dump_json(), media_type="application/json")

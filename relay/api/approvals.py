@@ -64,7 +64,7 @@ _DECIDES: dict[str, Any] = {"responses": {200: {"model": ApprovalState}}, "opena
     "/v1/approvals", dependencies=[SEE], responses={200: {"model": ApprovalList}}, summary="What waits for a second person"
 )
 async def list_(request: Request, limit: Limit = 100, everything: Everything = False) -> Response:
-    """List what waits for a second person, or everything that was asked for. Role `operate` or `audit`."""
+    """List what waits for a second person, or everything that was asked for. Role `operate`, `audit` or `watch`."""
     here_ = here(request)
     found = await four_eyes.listed(here_, limit, everything=everything)
     body = ApprovalList(approvals=[_shown(here_, one) for one in found])

@@ -7,8 +7,10 @@ it may do, and every route declares the ones that open it:
 
 - ``submit``: submit messages and see what became of them;
 - ``receive``: take what arrived, and say so;
+- ``watch``: see what there is to see of operations, and change nothing;
 - ``operate``: steer, hold, release, replay, discard, purge, and see how the node does;
 - ``audit``: search, and read the record;
+- ``read``: open a message's content in the console (:mod:`relay.console`), nothing here;
 - ``admin``: give and take tokens. It includes none of the others.
 
 Whoever is turned away (401, 403, 429) is counted for the audit record (:mod:`relay.web.refusals`). The guard is also the last to
@@ -98,8 +100,9 @@ RECEIVE = needs("receive")
 OPERATE = needs("operate")
 AUDIT = needs("audit")
 ADMIN = needs("admin")
-SEE = needs("operate", "audit")
-WORK = needs("submit", "receive", "operate", "audit")
+WATCH = needs("operate", "watch")
+SEE = needs("operate", "audit", "watch")
+WORK = needs(*(role for role in ROLES if role != "admin"))
 ANYBODY = needs(*ROLES)
 
 

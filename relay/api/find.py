@@ -160,8 +160,8 @@ class FoundMessages(BaseModel):
 async def find(request: Request, asked: Annotated[Filters, QueryParameters()]) -> Response:
     """Find messages that this centre sent or received, the newest first; without a filter, list what it submitted.
 
-    Role `operate` or `audit`; a search needs `audit` and a `reason`. The answer has marks and states, never content. A search is
-    written to the audit record.
+    Role `operate`, `audit` or `watch`; a search needs `audit` and a `reason`. The answer has marks and states, never content. A
+    search is written to the audit record.
     """
     centre, given = here(request).centre, sorted(set(request.query_params) - _NO_FILTERS)
     if searched := bool(set(given) - _BY_STATE):

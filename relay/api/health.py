@@ -24,7 +24,7 @@ router = APIRouter(tags=["health"])
 
 @router.get("/v1/health", dependencies=[SEE], responses={200: {"model": Health}}, summary="How the node does")
 async def health(request: Request) -> Response:
-    """Say what is wrong, in sentences, and how much waits; the status is 200 even then. Role `operate` or `audit`."""
+    """Say what is wrong, in sentences, and how much waits; the status is 200 even then. Role `operate`, `audit` or `watch`."""
     here_ = here(request)
     centre, register = here_.centre, here_.centre.directory
     problems = await here_.readiness.problems()

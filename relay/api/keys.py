@@ -75,7 +75,7 @@ class Affected(_Body):
 
 @router.get("/v1/keys", responses={200: {"model": Keys}}, summary="How the keys stand")
 async def list_(request: Request) -> Response:
-    """List this centre's keys and the revoked keys of all. Role `operate` or `audit`."""
+    """List this centre's keys and the revoked keys of all. Role `operate`, `audit` or `watch`."""
     here_ = here(request)
     found, counts = await here_.centre.store.read(_revoked)
     body = Keys(
@@ -90,7 +90,7 @@ async def list_(request: Request) -> Response:
 async def affected(
     request: Request, key: str, after: Annotated[str, Query(max_length=128, description="id of the last message seen")] = ""
 ) -> Response:
-    """List the messages that were taken under a revoked key since it must not count. Role `operate` or `audit`."""
+    """List the messages that were taken under a revoked key since it must not count. Role `operate`, `audit` or `watch`."""
     found = await here(request).centre.store.read(lambda connection: suspects.listed(connection, key, after, PAGE + 1))
     messages = [
         SuspectMessage(

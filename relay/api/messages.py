@@ -112,12 +112,15 @@ async def submit_batch(request: Request) -> Response:
 
 @router.get(
     "/v1/messages/{message_id}",
-    dependencies=[needs("submit", "operate", "audit")],
+    dependencies=[needs("submit", "operate", "audit", "watch")],
     responses={200: {"model": MessageState}},
     summary="See a message's state",
 )
 async def show(request: Request, message_id: str) -> Response:
-    """Say where a submitted message stands with each recipient, with its history. Role `submit`, `operate` or `audit`."""
+    """Say where a submitted message stands with each recipient, with its history.
+
+    Role `submit`, `operate`, `audit` or `watch`.
+    """
     here_, found = here(request), None
     if _ID.fullmatch(message_id):
         found = await here_.centre.store.read(partial(_find, here_=here_, message=message_id))

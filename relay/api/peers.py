@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from relay.api.auth import OPERATE
+from relay.api.auth import WATCH
 from relay.api.contract import Time
 from relay.clock import iso
 from relay.errors import NotFound
@@ -18,7 +18,7 @@ from relay.views.peers import PeerState
 from relay.web.served import here
 from relay.witnessed import Note
 
-router = APIRouter(tags=["peers"], dependencies=[OPERATE])
+router = APIRouter(tags=["peers"], dependencies=[WATCH])
 
 
 class _Body(BaseModel):
@@ -97,7 +97,7 @@ class Recovery(_Body):
 
 @router.get("/v1/peers", responses={200: {"model": Peers}}, summary="Which peers live")
 async def list_(request: Request) -> Response:
-    """Say of each peer when it was heard, what it goes by, and whom to call. Role `operate`."""
+    """Say of each peer when it was heard, what it goes by, and whom to call. Role `operate` or `watch`."""
     here_ = here(request)
     found = await here_.centre.store.read(peers.rows)
     body = Peers(peers=[peers.peer(here_.node, member, found) for member in peers.others(here_.node)])
@@ -106,7 +106,7 @@ async def list_(request: Request) -> Response:
 
 @router.get("/v1/recovery", responses={200: {"model": Recovery}}, summary="Where a recovery stands")
 async def recovery(request: Request) -> Response:
-    """Say whether the store is an older copy, and what peers hold that it does not know. Role `operate`."""
+    """Say whether the store is an older copy, and what peers hold that it does not know. Role `operate` or `watch`."""
     here_ = here(request)
     body = _recovery(await here_.node.recovery.view(), here_.centre.store.epoch)
     return Response(body.model_dump_json(), media_type="application/json")
@@ -114,7 +114,7 @@ async def recovery(request: Request) -> Response:
 
 @router.get("/v1/peers/{centre}", responses={200: {"model": PeerDetail}}, summary="What is held of a peer's audit log")
 async def detail(centre: str, request: Request) -> Response:
-    """Say how far this centre countersigned a peer's log, and what shows that it has two histories. Role `operate`."""
+    """Say how far this centre countersigned a peer's log, and what shows that it has two histories. Role `operate` or `watch`."""
     here_ = here(request)
     if here_.centre.directory.member(centre) is None:
         raise NotFound("unknown-peer", f"{centre} is no active member of the network.")

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from relay.api.approvals import WAITING, waits
 from relay.api.asked import ASKED_BYTES, Reason, asking, read
-from relay.api.auth import OPERATE
+from relay.api.auth import OPERATE, WATCH
 from relay.api.contract import Id, Time
 from relay.clock import iso
 from relay.received import RELEASABLE, ReceivedMessages
@@ -25,7 +25,7 @@ from relay.web.body import read_body
 from relay.web.served import here
 from relay.web.steering import Verb
 
-router = APIRouter(tags=["received"], dependencies=[OPERATE])
+router = APIRouter(tags=["received"])
 
 State = Literal["waiting", "handed", "deferred", "held", "dead", "quarantined"]
 InState = Annotated[State, Query(description="where they stand")]
@@ -74,23 +74,34 @@ class ActAsked(_Body):
     reason: Reason
 
 
-@router.get("/v1/received", responses={200: {"model": ReceivedList}}, summary="List received messages by state")
+@router.get(
+    "/v1/received", dependencies=[WATCH], responses={200: {"model": ReceivedList}}, summary="List received messages by state"
+)
 async def list_(request: Request, state: InState, limit: Limit = 100, after: After = None) -> Response:
-    """List received messages in one state, the oldest first. Role `operate`."""
+    """List received messages in one state, the oldest first. Role `operate` or `watch`."""
     messages = here(request).node.received
     found = await messages.listed(state, after, limit + 1)
     page = [_shown(messages, one) for one in found[:limit]]
     return _answer(ReceivedList(messages=page, next=page[-1].id if len(found) > limit else None))
 
 
-@router.get("/v1/received/{message_id}", responses={200: {"model": ReceivedState}}, summary="See a received message's state")
+@router.get(
+    "/v1/received/{message_id}",
+    dependencies=[WATCH],
+    responses={200: {"model": ReceivedState}},
+    summary="See a received message's state",
+)
 async def show(request: Request, message_id: str) -> Response:
-    """Say where a received message stands here. Role `operate`."""
+    """Say where a received message stands here. Role `operate` or `watch`."""
     messages = here(request).node.received
     return _answer(_shown(messages, await messages.find(message_id)))
 
 
-_ACT: dict[str, Any] = {"responses": {200: {"model": ReceivedState}}, "openapi_extra": asking(ActAsked)}
+_ACT: dict[str, Any] = {
+    "dependencies": [OPERATE],
+    "responses": {200: {"model": ReceivedState}},
+    "openapi_extra": asking(ActAsked),
+}
 _ACT_OF_TWO: dict[str, Any] = {**_ACT, "responses": {200: {"model": ReceivedState}, **WAITING}}
 
 

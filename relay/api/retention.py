@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from relay.api.approvals import WAITING, waits
 from relay.api.asked import ASKED_BYTES, MOST_REASON, Reason, asking, read
-from relay.api.auth import OPERATE
+from relay.api.auth import OPERATE, WATCH
 from relay.api.contract import Id, Time
 from relay.clock import iso
 from relay.retention import LISTED, Outcome
@@ -21,7 +21,7 @@ from relay.web.body import read_body
 from relay.web.callers import actor
 from relay.web.served import here
 
-router = APIRouter(tags=["retention"], dependencies=[OPERATE])
+router = APIRouter(tags=["retention"])
 
 Why = Annotated[str, Query(min_length=1, max_length=MOST_REASON, description="why the hold ends; the audit record keeps it")]
 
@@ -93,6 +93,7 @@ class LegalHolds(_Body):
 
 @router.post(
     "/v1/retention/run",
+    dependencies=[OPERATE],
     responses={200: {"model": RetentionDone}, **WAITING},
     openapi_extra=asking(RetentionRun),
     summary="Purge what is due, or show it",
@@ -111,15 +112,16 @@ async def run(request: Request) -> Response:
     return _answer(_done(outcome))
 
 
-@router.get("/v1/retention/holds", responses={200: {"model": LegalHolds}}, summary="List legal holds")
+@router.get("/v1/retention/holds", dependencies=[WATCH], responses={200: {"model": LegalHolds}}, summary="List legal holds")
 async def list_(request: Request) -> Response:
-    """List the messages under legal hold. Role `operate`."""
+    """List the messages under legal hold. Role `operate` or `watch`."""
     found = await here(request).centre.store.read(retained.holds)
     return _answer(LegalHolds(holds=[_hold(one) for one in found]))
 
 
 @router.post(
     "/v1/retention/holds",
+    dependencies=[OPERATE],
     status_code=201,
     responses={201: {"model": LegalHold}},
     openapi_extra=asking(HoldAsked),
@@ -134,7 +136,7 @@ async def hold(request: Request) -> Response:
     return _answer(_hold(await here(request).node.retention.hold(asked.id, asked.reason, actor(request))), 201)
 
 
-@router.delete("/v1/retention/holds/{message_id}", status_code=204, summary="Lift a legal hold")
+@router.delete("/v1/retention/holds/{message_id}", dependencies=[OPERATE], status_code=204, summary="Lift a legal hold")
 async def lift(request: Request, message_id: str, reason: Why) -> Response:
     """End a legal hold. A recall that came meanwhile is carried out now, and its origin told. Role `operate`."""
     await here(request).node.retention.lift(message_id, reason, actor(request))

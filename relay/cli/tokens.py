@@ -1,7 +1,8 @@
 """``relay token``: who may use a node's API, and with which roles.
 
 With ``--config`` alone the commands work on the clients' file that the settings name, whether the node runs or not; a running one
-goes by it within a second. With the ``--token-file`` of a client with the role `admin` they ask the node.
+goes by it within a second. With the ``--token-file`` of a client with the role `admin` they ask the node. ``password`` works on
+the file alone, so that a password goes over no network.
 """
 # ruff: noqa: PLC0415 - heavy modules are imported when a command runs
 
@@ -16,7 +17,7 @@ from urllib.parse import quote
 import typer
 
 from relay.cli.client import AsJson, Config, TokenFile, Url, client, where
-from relay.cli.ends import give, give_json, say
+from relay.cli.ends import give, give_json, read_input, say
 from relay.errors import RelayError
 
 if TYPE_CHECKING:
@@ -25,10 +26,16 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Who may use the node's API, and for what.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The client's name: small letters, digits, dots, hyphens.")]
-Roles = Annotated[list[str], typer.Option("--role", help="submit, receive, operate, audit or admin; may be given several times.")]
+Roles = Annotated[
+    list[str], typer.Option("--role", help="submit, receive, watch, operate, audit, read or admin; may be given several times.")
+]
+Settings = Annotated[Path, typer.Option("--config", envvar="RELAY_CONFIG", help="The node's settings file.")]
 Person = Annotated[str | None, typer.Option("--person", help="Whose token it is, if it is one person's alone.")]
 Days = Annotated[int | None, typer.Option("--days", min=1, max=3650, help="After so many days it opens nothing any more.")]
 Reason = Annotated[str, typer.Option("--reason", help="Who ordered it and why; the audit record keeps it.")]
+PasswordFile = Annotated[
+    Path | None, typer.Option("--password-file", help="File with the password, `-` for standard input; without it you are asked.")
+]
 Save = Annotated[Path | None, typer.Option("--save", help="Write the token to this new file, for its owner alone; print none.")]
 
 
@@ -85,6 +92,25 @@ def revoke(name: Name, reason: Reason, config: Config = None, url: Url = None, t
     else:
         _ask("POST", f"/v1/clients/{quote(name, safe='')}/revoke", {"reason": reason}, config, url, token_file)
     give(f"{name}  revoked")
+
+
+@app.command("password")
+def password(name: Name, reason: Reason, config: Settings, password_file: PasswordFile = None) -> None:
+    """Give a client of one person a password for the console; sessions under the one it had end."""
+    from relay.clients import Register
+    from relay.settings import load
+
+    register = Register(load(config).api.clients)
+    register.set_password(name, _password(name, password_file), **_by(reason))
+    say(f"{name} signs in at the console with this password from now on.")
+
+
+def _password(name: str, file: Path | None) -> str:
+    """Return a new password: the first line of a file, or what a person types twice."""
+    if file is None:
+        return str(typer.prompt(f"Password for {name}", hide_input=True, confirmation_prompt=True, err=True))
+    lines = read_input(str(file)).decode(errors="replace").splitlines()
+    return lines[0] if lines else ""
 
 
 @app.command("list")
