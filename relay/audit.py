@@ -60,6 +60,7 @@ class AuditStep(StrEnum):
     VOIDED = "voided"
     PROVED = "proved"
     REVEALED = "revealed"
+    CONTENT_READ = "content-read"
     EXPORTED = "exported"
     KEY_REVOKED = "key-revoked"
     SUSPECTED = "suspected"

@@ -32,6 +32,7 @@ from relay.cli import (
     peer,
     policy,
     quarantine,
+    queue,
     recover,
     request,
     retention,
@@ -56,6 +57,7 @@ app.callback()(take_tls)
 app.command("send")(send.send)
 app.add_typer(inbox.app, name="inbox")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(queue.app, name="queue")
 app.add_typer(message.app, name="message")
 app.add_typer(request.app, name="request")
 app.add_typer(alarm.app, name="alarm")

@@ -211,6 +211,15 @@ def counts(connection: Connection, now: int) -> dict[bool, tuple[int, int]]:
     return {bool(row.asked): (row.running, row.overdue) for row in connection.execute(_COUNT, {"now": now})}
 
 
+def running(connection: Connection, *, asked: bool, limit: int) -> list[Clock]:
+    """Return the clocks of a side that run, the first to end first; those that have not begun stand last."""
+    query = select(CLOCK).where(_RUNS, CLOCK.c.asked == int(asked))
+    rows = connection.execute(
+        query.order_by(CLOCK.c.due_at.is_(None), CLOCK.c.due_at, CLOCK.c.request, CLOCK.c.peer).limit(limit)
+    )
+    return [_clock(row) for row in rows]
+
+
 def of(connection: Connection, request: str) -> list[Clock]:
     """Return the clocks of a request by peer; none when this centre neither sent nor received such a request."""
     rows = connection.execute(select(CLOCK).where(CLOCK.c.request == request).order_by(CLOCK.c.peer))

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, bindparam, select, text
 
 from relay.store.tables import INBOX_MESSAGE, OUTBOX_MESSAGE
 
 _ADD = text("INSERT INTO found (rowid, tokens, id) VALUES (:number, :tokens, :id)")
 _DROP = text("DELETE FROM found WHERE rowid = :number")
+_TOKENS = text("SELECT rowid, tokens FROM found WHERE rowid IN :numbers").bindparams(bindparam("numbers", expanding=True))
 _RANGE = "rowid >= :low AND rowid < :high ORDER BY rowid DESC LIMIT :limit"
 _ANY = text(f"SELECT rowid, id FROM found WHERE {_RANGE}")  # noqa: S608 - all values are bound
 _MATCHING = text(f"SELECT rowid, id FROM found WHERE found MATCH :match AND {_RANGE}")  # noqa: S608 - all values are bound
@@ -66,6 +67,17 @@ def add(connection: Connection, entries: Sequence[Entry]) -> None:
     """Add messages to the index."""
     if entries:
         connection.execute(_ADD, [{"number": one.number, "tokens": one.tokens, "id": one.id} for one in entries])
+
+
+def number_of(connection: Connection, message: str) -> int | None:
+    """Return the number under which a message stands in the index, as sent or as received; None when it does not."""
+    return next(iter(_numbers(connection, message)), None)
+
+
+def tokens(connection: Connection, numbers: Sequence[int]) -> dict[int, frozenset[str]]:
+    """Return the tokens of entries by number; of a message that is not in the index any more, nothing."""
+    rows = connection.execute(_TOKENS, {"numbers": list(numbers)}) if numbers else ()
+    return {row.rowid: frozenset(row.tokens.split()) for row in rows}
 
 
 def drop(connection: Connection, numbers: Iterable[int]) -> None:

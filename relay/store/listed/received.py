@@ -6,14 +6,16 @@ deferred, held, dead, quarantined.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, and_, case, func, select
 
 from relay.store.incoming import OPEN, SET_ASIDE
 from relay.store.listed import LOOKED, MOST, Asked, Listed, Page, first_at, stored_at
 from relay.store.tables import INBOX_MESSAGE
-from relay.topology import LANES
+from relay.topology import CONTROL, LANES
 
 STATES = ("open", "waiting", "handed", "deferred", "held", "dead", "quarantined", "delivered", "rejected", "withdrawn")
 
@@ -21,6 +23,14 @@ _R = INBOX_MESSAGE.c
 _COLUMNS = (_R.n, _R.id, _R.origin, _R.rank, _R.state, _R.code, _R.purged_at, _R.found)
 _ASIDE = ("deferred", "held", "dead", "quarantined")
 _OPEN = ("waiting", "handed", *_ASIDE)
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """How many messages of a lane wait by age, and since when the oldest does, in milliseconds."""
+
+    counts: tuple[int, ...]
+    since: int | None
 
 
 def page(connection: Connection, asked: Asked, below: int | None, limit: int) -> Page:
@@ -36,6 +46,23 @@ def page(connection: Connection, asked: Asked, below: int | None, limit: int) ->
     if len(found) > limit:
         return Page(rows, rows[-1].key)
     return Page(rows, floor, _time_of(connection, floor)) if floor > low else Page(rows)
+
+
+def ages(connection: Connection, now: int, ages: Sequence[int]) -> dict[str, Ages]:
+    """Return per lane, the most urgent first, what the centre's system has not acknowledged: how much of it how old.
+
+    ``ages`` are where the buckets end, in seconds; of each lane there is one bucket more, of what is older. Only the index of
+    what waits is read.
+    """
+    last = connection.execute(select(func.max(_R.n))).scalar() or 0
+    ends = [first_at(lambda n: _time_of(connection, n), 1, last, now - age * 1000) for age in ages]
+    younger = [func.sum(case((_R.n >= end, 1), else_=0)) for end in ends]
+    query = select(_R.rank, func.min(_R.n), *younger, func.count()).where(OPEN).group_by(_R.rank).order_by(_R.rank)
+    found: dict[str, Ages] = {}
+    for rank, oldest, *counts in connection.execute(query):
+        buckets = tuple(count - before for before, count in zip((0, *counts), counts, strict=False))
+        found[_lane(rank)] = Ages(buckets, _time_of(connection, oldest))
+    return found
 
 
 def _bounds(connection: Connection, asked: Asked, below: int | None) -> tuple[int, int]:
@@ -104,6 +131,10 @@ def _conditions(asked: Asked) -> list[Any]:
     return found
 
 
+def _lane(rank: int) -> str:
+    return LANES[rank] if rank < len(LANES) else CONTROL
+
+
 def _rank(lane: str) -> int:
     return LANES.index(lane) if lane in LANES else -1
 
@@ -113,7 +144,7 @@ def _listed(row: Any) -> Listed:
         id=row.id,
         key=row.n,
         at=stored_at(row.found),
-        lane=LANES[row.rank] if row.rank < len(LANES) else "control",
+        lane=_lane(row.rank),
         peers=(row.origin,),
         states={row.state: 1},
         code=row.code,
