@@ -90,6 +90,12 @@ def test_a_colour_never_stands_without_a_word(panel: dict[str, Any]) -> None:
             assert len(words) >= len({one["color"] for one in steps}), panel["title"]
 
 
+def test_every_runbook_is_reached_from_a_panel() -> None:
+    """Whatever an alert is about can be seen, and the panel that shows it leads to what to do."""
+    linked = {link["url"].rpartition("/")[2] for file in DASHBOARDS for panel in panels(file) for link in panel["links"]}
+    assert {file.name for file in RUNBOOKS.glob("Relay*.md")} - linked == set()
+
+
 def test_every_metric_of_a_panel_exists() -> None:
     """A panel asks for nothing that no node has, and for counters by the name that they have at Prometheus."""
     asked = {name for one in of_panels() for name in re.findall(r"\b(?:relay|process)_\w+|\bup\b", one.expression)}

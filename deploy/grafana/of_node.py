@@ -33,7 +33,7 @@ def _expiring(of: str) -> list[Panel]:
             f"min(relay_directory_expiry_timestamp_seconds{{{of}}}) - time()",
             EXPIRES,
             unit=SECONDS,
-            runbooks=("RelayDirectoryExpires",),
+            runbooks=("RelayDirectoryExpires", "RelayDirectoryExpiring", "RelayDirectoryBehind"),
         ),
         number(
             "First key expires in",
@@ -42,7 +42,7 @@ def _expiring(of: str) -> list[Panel]:
             f"min(relay_key_expiry_timestamp_seconds{{{of}}}) - time()",
             EXPIRES,
             unit=SECONDS,
-            runbooks=("RelayKeyExpires",),
+            runbooks=("RelayKeyExpires", "RelayKeyExpiring"),
         ),
         number(
             "Not countersigned",
@@ -75,6 +75,7 @@ def _expiring(of: str) -> list[Panel]:
             f"sum(relay_peer_alarms_total{{{of}}})",
             NONE_OR_NOTE,
             runbooks=(
+                "RelayPeerKeyRevoked",
                 "RelayPeerStoreChanged",
                 "RelayPeerRecordDoubtful",
             ),
@@ -129,7 +130,7 @@ def _broker(of: str) -> Row:
         [
             states(
                 "Connected",
-                "Whether the node reached RabbitMQ.",
+                "Whether the node reached RabbitMQ. While it is cut off it stores what is submitted, and sends it afterwards.",
                 [Query(f"relay_broker_connected{{{of}}}", "broker")],
                 (Step(None, "red", "CUT OFF"), Step(1, "green", "connected")),
                 runbooks=("RelayBrokerDisconnected",),
@@ -187,7 +188,7 @@ def _store(of: str) -> Row:
                     Query(f"max(relay_store_disk_floor_bytes{{{of}}})", "floor: nothing is taken below"),
                 ],
                 unit=BYTES,
-                runbooks=("RelayDiskLow",),
+                runbooks=("RelayDiskLow", "RelayDiskFillsUp"),
                 width=6,
             ),
             states(
@@ -223,7 +224,7 @@ def _process(of: str) -> Row:
                 f"max(relay_event_loop_lag_seconds{{{of}}})",
                 LAG,
                 unit=SECONDS,
-                runbooks=("RelayEventLoopLag",),
+                runbooks=("RelayEventLoopLag", "RelayNotObserved"),
                 width=6,
             ),
             table(
