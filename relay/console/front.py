@@ -39,6 +39,10 @@ class Condition:
         found = (*self._known, *([full] if full is not None else []))
         return tuple({one.detail: one for one in found}.values())
 
+    async def problems(self) -> tuple[str, ...]:
+        """Return the same in sentences."""
+        return tuple(one.detail for one in await self.troubles())
+
     async def close(self) -> None:
         """Ask no more."""
         if self._asking is not None:

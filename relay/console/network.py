@@ -7,18 +7,18 @@ from typing import Any
 from starlette.requests import Request
 from starlette.routing import Route
 
+from relay.console.front import front
 from relay.console.page import Page, text
 from relay.views.network import network
 from relay.web.served import here
 
-MOST_BARS = 180
+MOST_POINTS = 180
 """Points of a sparkline: half an hour in tens of seconds."""
 
 
 async def gather(request: Request) -> dict[str, Any]:
     """Return the network as this centre sees it."""
-    here_ = here(request)
-    return {"network": await network(here_.node, here_.readiness), "most": MOST_BARS}
+    return {"network": await network(here(request).node, front(request).condition), "most": MOST_POINTS}
 
 
 PAGE = Page(name="network", path="/", title=text("Network"), gather=gather)

@@ -7,6 +7,8 @@ known without it.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from pydantic import Field
 
 import relay
@@ -91,7 +93,14 @@ _ORDER = {"silent": 0, "never": 2, "heard": 3}
 _LATE = 1
 
 
-async def network(node: Served, readiness: Readiness | None = None) -> Network:
+class Asked(Protocol):
+    """Who knows whether the node is ready."""
+
+    async def problems(self) -> tuple[str, ...]:
+        """Return the sentences that say why it is not; none when it is."""
+
+
+async def network(node: Served, readiness: Asked | None = None) -> Network:
     """Return the network as this centre sees it; without ``readiness`` the node is asked anew whether it is ready."""
     problems = await (readiness or Readiness(node)).problems()
     found, counts, trouble = await _read(node)
