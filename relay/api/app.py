@@ -30,6 +30,7 @@ from relay.api import (
     retention,
     steering,
     tokens,
+    way,
 )
 from relay.api.auth import Guard, roles_of
 from relay.api.contract import PROBLEM, schemas
@@ -73,6 +74,7 @@ PARTS = (
     messages,
     steering,
     find,
+    way,
     alarms,
     inbox,
     received,
