@@ -56,6 +56,7 @@ class Centre:
     def __post_init__(self) -> None:
         self.keyring.follow(lambda: self.judge.directory)
         self.sound.set()
+        self.store.time(self.metrics.store_commit.observe)
         self._note_membership()
 
     @property

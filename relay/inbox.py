@@ -31,6 +31,7 @@ from relay.intake import MAX_GROUP, Intake, is_alone
 from relay.judging import Judged, Judging, failed
 from relay.limits import Gate
 from relay.log import Event
+from relay.metrics import Stage
 from relay.points import Point
 from relay.poison import Poison
 from relay.store import Connection
@@ -68,18 +69,23 @@ class Inbox:
         self._one_attempt = asyncio.Lock()  # so that no other attempt is counted for what one of them does to the process
         self._waiting, self._ask_for_directory = Waiting(centre.settings.directory.waiting), ask
         self._messages, self._answers = Intake(), Intake(CONTROL_PAUSE_SECONDS)
+        stages = centre.metrics.stages
+        self._stages = ((self._messages, stages["take"]), (self._answers, stages["receipt-in"]))
+        for intake, stage in self._stages:
+            stage.measure(intake.__len__)
 
     def deliver(self, delivery: Delivery) -> None:
         """Take a delivery from the broker; returns at once."""
-        intake = self._answers if delivery.lane == topology.CONTROL else self._messages
+        intake, stage = self._stages[delivery.lane == topology.CONTROL]
+        stage.enter()
         intake.add(delivery)
 
     async def run(self) -> None:
         """Take in what was delivered, group by group, until cancelled; receipts and nacks apart from messages."""
         self._poison.know(await self._write(self._poison.load))
         async with asyncio.TaskGroup() as group:
-            for intake in (self._messages, self._answers):
-                group.create_task(self._run(intake), name="inbox intake")
+            for intake, stage in self._stages:
+                group.create_task(self._run(intake, stage), name="inbox intake")
             group.create_task(self._judge_again(), name="inbox waiting")
 
     async def drain(self) -> None:
@@ -88,7 +94,7 @@ class Inbox:
             await self._messages.idle.wait()
             await self._answers.idle.wait()
 
-    async def _run(self, intake: Intake) -> None:
+    async def _run(self, intake: Intake, stage: Stage) -> None:
         while True:
             group = await intake.take()
             await self._centre.sound.wait()  # else it stays with the broker: what it leads to could not be put on record
@@ -99,6 +105,7 @@ class Inbox:
             await self._broker.ack(group)
             points.reach(Point.ACK_AFTER)
             intake.rest()
+            stage.leave(len(group))
 
     def _waits(self, one: Judged, until: float | None = None) -> bool:
         """Let an envelope wait for a newer directory, if there is room; its origin is asked for it."""

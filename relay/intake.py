@@ -25,8 +25,13 @@ class Intake:
         self.idle = asyncio.Event()
         self.idle.set()
         self._waiting: list[Delivery] = []
+        self._taken = 0
         self._arrived = asyncio.Event()
         self._pause = pause
+
+    def __len__(self) -> int:
+        """Return how many deliveries wait or are being taken in."""
+        return len(self._waiting) + self._taken
 
     def add(self, delivery: Delivery) -> None:
         """Let a delivery wait. What a lost connection delivered comes again, so it is let go: it would pile up."""
@@ -44,10 +49,12 @@ class Intake:
         self._waiting.sort(key=lambda delivery: _ORDER.get(delivery.lane, len(_ORDER)))
         count = _length_of_group(self._waiting)
         group, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._taken = len(group)
         return group
 
     def rest(self) -> None:
         """Note that a group is done with."""
+        self._taken = 0
         if not self._waiting:
             self._arrived.clear()
             self.idle.set()

@@ -168,6 +168,7 @@ class ReceivedMessages:
             recalls.say(self._centre, now_.origin, now_.envelope, done.carried.buried)
         self._centre.log.warning(event, message=now_.id, peer=now_.origin, state=now_.state, actor=act.actor)
         self._centre.store.inbox_changed.fire()
+        self._centre.metrics.acts.labels(verb).inc()
         return now_
 
     def _note(self, connection: Connection, step: AuditStep, place: Place, act: Act, now: int, code: str | None = None) -> _Done:

@@ -133,6 +133,15 @@ class Store:
         """Why nothing is read or written any more: what was found damaged, or the writer's own end; None while all is well."""
         return self._writer.damage
 
+    @property
+    def trouble(self) -> RelayError | None:
+        """Why the last transaction failed, or None when it was committed."""
+        return self._writer.trouble
+
+    def time(self, timed: Callable[[float], object]) -> None:
+        """Let ``timed`` be told how many seconds each transaction takes, until it is on disk; it is called on another thread."""
+        self._writer.timed = timed
+
     async def probe(self, now: int) -> None:
         """Write something and wait until it is on disk; raise ``StoreTrouble`` when that can't be done."""
         row = {"name": "probed_at", "value": str(now)}

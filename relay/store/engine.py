@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -118,7 +119,10 @@ def trouble_of(error: Exception, done: str) -> StoreTrouble:
 
 
 class Writer:
-    """The one thread that writes."""
+    """The one thread that writes.
+
+    ``trouble`` is why the last transaction failed, or None; ``timed`` is told, on the thread, how long each took, in seconds.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -127,6 +131,8 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self.damage: RelayError | None = None
+        self.trouble: RelayError | None = None
+        self.timed: Callable[[float], object] = lambda _seconds: None
         self._scrub = False
         self._connection: Connection | None = None
         self._thread.start()
@@ -191,15 +197,24 @@ class Writer:
 
     def _commit(self, group: list[tuple[Job, asyncio.Future[Any]]]) -> list[tuple[asyncio.Future[Any], Any]]:
         try:
-            connection = self._connect()
-            with connection.begin():
-                return [(future, _attempt(connection, job, alone=len(group) == 1)) for job, future in group]
+            done = self._transact(group)
+            self.trouble = None
         except RelayError as error:
             return [(future, error) for _, future in group]
         except Exception as error:  # whatever went wrong, the callers learn it and the thread lives
             self._disconnect()
-            trouble = self.judge(error, "written") if _is_trouble(error) else error
+            if not _is_trouble(error):
+                return [(future, error) for _, future in group]
+            trouble = self.trouble = self.judge(error, "written")
             return [(future, trouble) for _, future in group]
+        return done
+
+    def _transact(self, group: list[tuple[Job, asyncio.Future[Any]]]) -> list[tuple[asyncio.Future[Any], Any]]:
+        begun, connection = time.perf_counter(), self._connect()
+        with connection.begin():
+            done = [(future, _attempt(connection, job, alone=len(group) == 1)) for job, future in group]
+        self.timed(time.perf_counter() - begun)
+        return done
 
     def judge(self, error: Exception, done: str) -> RelayError:
         """Return what an error of the database means; remember when it means that the file is damaged."""
