@@ -11,11 +11,14 @@ from starlette.requests import Request
 from relay.clock import elapsed_ms
 from relay.console.live import Lives
 from relay.console.session import Session, Sessions
-from relay.errors import RelayError
+from relay.errors import RelayError, StoreTrouble
 from relay.web.served import Here
 
 PATIENCE_SECONDS = 0.4
 FRESH_MS = 1_000
+
+
+_SLOW = StoreTrouble("store-locked", "The node did not say at once how it does: its store is slow, or locked by another process.")
 
 
 class Condition:
@@ -29,15 +32,22 @@ class Condition:
 
     async def troubles(self) -> tuple[RelayError, ...]:
         """Return what is wrong, the most recent that is known; asked anew when that is older than a second."""
-        if self._asking is None and (not self._asked or elapsed_ms() - self._asked > FRESH_MS):
-            self._asking = asyncio.create_task(self._here.readiness.troubles(), name="console asks how the node does")
-        if self._asking is not None:
-            await asyncio.wait({self._asking}, timeout=PATIENCE_SECONDS)
-            if self._asking.done():
-                self._known, self._asking, self._asked = self._asking.result(), None, elapsed_ms()
+        asking = self._asking
+        if asking is None and (not self._asked or elapsed_ms() - self._asked > FRESH_MS):
+            asking = self._asking = asyncio.create_task(self._here.readiness.troubles(), name="console asks how the node does")
+        if asking is not None:
+            await asyncio.wait({asking}, timeout=PATIENCE_SECONDS)
+            self._learn(asking)
         full = self._here.node.full()
         found = (*self._known, *([full] if full is not None else []))
         return tuple({one.detail: one for one in found}.values())
+
+    def _learn(self, asking: asyncio.Task[tuple[RelayError, ...]]) -> None:
+        """Take note of what was said, or that nothing was said yet."""
+        if not asking.done():
+            self._known = self._known or (_SLOW,)
+        elif asking is self._asking:
+            self._known, self._asking, self._asked = asking.result(), None, elapsed_ms()
 
     async def problems(self) -> tuple[str, ...]:
         """Return the same in sentences."""
