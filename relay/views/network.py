@@ -7,14 +7,17 @@ known without it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from pydantic import Field
 
 import relay
+from relay import observation
 from relay.clock import to_ms
 from relay.directory import Member
 from relay.errors import StoreTrouble
+from relay.observation import SPAN_SECONDS, Observation
 from relay.store import Connection, outgoing
 from relay.views import peers
 from relay.views.peers import PeerState, Rows
@@ -36,7 +39,7 @@ class Unreceipted(Shown):
 
     precedence: str = Field(description="lane of the messages: a precedence, or exercise")
     messages: int
-    oldest_seconds: float = Field(description="age of the oldest, at `observed_at`")
+    oldest_seconds: float = Field(description="age of the oldest of what was open at `observed_at`")
 
 
 class Rate(Shown):
@@ -104,14 +107,14 @@ async def network(node: Served, readiness: Asked | None = None) -> Network:
     """Return the network as this centre sees it; without ``readiness`` the node is asked anew whether it is ready."""
     problems = await (readiness or Readiness(node)).problems()
     found, counts, trouble = await _read(node)
-    now = node.centre.now()
-    shown = [_peer(node, member, found, now) for member in peers.others(node)]
+    now, seen = node.centre.now(), node.observer.latest
+    shown = [_peer(node, member, found, seen, now) for member in peers.others(node)]
     return Network(
         at=now,
         centre=_centre(node, problems, counts, now),
         peers=sorted(shown, key=_urgency),
-        observed_at=None,
-        trouble=trouble,
+        observed_at=seen.at if seen else None,
+        trouble=list(dict.fromkeys([*trouble, *([node.observer.trouble.detail] if node.observer.trouble else [])])),
     )
 
 
@@ -149,16 +152,20 @@ def _centre(node: Served, problems: tuple[str, ...], counts: dict[str, int], now
     )
 
 
-def _peer(node: Served, member: Member, found: Rows, now: int) -> Peer:
+def _peer(node: Served, member: Member, found: Rows, seen: Observation | None, now: int) -> Peer:
     state = peers.peer(node, member, found)
+    here = seen.peer(member.id) if seen else observation.Peer(member.id)
     time, offset = _clock(now, member)
     return Peer(
         **dict(state),
         name=member.name,
         heard_seconds=None if state.heard_at is None else max(0.0, (now - state.heard_at) / 1000),
-        oldest=[],
-        sent=Rate(per_second=0, tens=[]),
-        received=Rate(per_second=0, tens=[]),
+        oldest=[
+            Unreceipted(precedence=lane.precedence, messages=lane.open, oldest_seconds=lane.oldest_seconds(now))
+            for lane in here.lanes
+        ],
+        sent=_rate(here.traffic.sent),
+        received=_rate(here.traffic.received),
         local_time=time,
         utc_offset=offset,
         late=[
@@ -167,6 +174,10 @@ def _peer(node: Served, member: Member, found: Rows, now: int) -> Peer:
             if one.peer == member.id
         ],
     )
+
+
+def _rate(spans: Sequence[int]) -> Rate:
+    return Rate(per_second=spans[-1] / SPAN_SECONDS, tens=list(spans))
 
 
 def _clock(now: int, member: Member | None) -> tuple[str | None, str | None]:
