@@ -43,11 +43,13 @@ from relay.deadlines import Deadlines
 from relay.desk import Desk
 from relay.directory import Trusted
 from relay.errors import Busy, Misconfigured, NotReady, RelayError, StoreTrouble
+from relay.gauges import Gauges
 from relay.handover import Handover
 from relay.heartbeats import Heartbeats
 from relay.inbox import Inbox
 from relay.keeping import Keeper
 from relay.keyring import Keyring, check_usable
+from relay.lag import Lag
 from relay.limits import Gate
 from relay.log import Event, Log
 from relay.marks import Marks
@@ -142,6 +144,8 @@ class Node:
         }
         self.inbox = Inbox(centre, self.broker, self.control, handlers, Gate(), self.heartbeats.ask)
         self.observer = Observer(centre)
+        self._lag = Lag()
+        self._gauges = Gauges(centre, self.broker, self.heartbeats, self._lag)
         self._disk_free = _free(settings.store.file.parent)
         self._stopping = asyncio.Event()
 
@@ -169,6 +173,7 @@ class Node:
             "soundness": self.soundness.run(),
             "requests": self.requests.run(),
             "observer": self.observer.run(),
+            "lag": self._lag.run(),
             "watch": self._watch(),
             "broker": self.broker.run(self.inbox.deliver, self.centre.store.inbox_changed.fire),
             **{f"surface {index}": surface.run(self) for index, surface in enumerate(surfaces)},
@@ -215,11 +220,13 @@ class Node:
             await self.centre.store.probe(self.centre.now())
         except RelayError as error:
             troubles.append(error)
-        if (full := self.full()) is not None and isinstance(full, NotReady | StoreTrouble):
-            troubles.append(full)
-        if self.broker.trouble is not None:
-            troubles.append(self.broker.trouble)
-        return Health(tuple({one.detail: one for one in troubles}.values()))
+        return Health(tuple({one.detail: one for one in (*troubles, *self._known())}.values()))
+
+    def _known(self) -> list[RelayError]:
+        """Return what is known to be wrong, without trying anything."""
+        full = self.full()
+        known = (full if isinstance(full, NotReady | StoreTrouble) else None, self.centre.store.trouble, self.broker.trouble)
+        return [trouble for trouble in known if trouble is not None]
 
     async def _watch(self) -> None:
         """Look at the disk and the store, and say once when the node is first ready; a damaged store ends the node."""
@@ -228,8 +235,7 @@ class Node:
             if (damage := self.centre.store.damage) is not None:
                 raise damage
             self._disk_free = _free(self.centre.settings.store.file.parent)
-            self.centre.metrics.disk_free.set(self._disk_free)
-            self.centre.metrics.connected.set(self.broker.connected.is_set())
+            self._gauges.look(self._disk_free, self._known())
             if self.broker.connected.is_set() and not said:
                 said = True
                 self.centre.log.info(Event.NODE_READY)
