@@ -6,10 +6,10 @@ from typing import Any
 
 from starlette.routing import Route
 
-from relay.console import network
+from relay.console import audit, directory, network, stuck, trouble
 from relay.console.page import Page
 
-MODULES: tuple[Any, ...] = (network,)
+MODULES: tuple[Any, ...] = (network, trouble, stuck, directory, audit)
 """Each has ``PAGE``, and ``ROUTES`` for its acts."""
 
 

@@ -1,19 +1,16 @@
-"""What wants somebody now: what is wrong with this node, which peers are late or changed, what waits for a second person.
+"""What wants somebody now: which peers are late or not what they were, and what waits for a second person.
 
 Errors raised: ``StoreTrouble`` by what reads the store; :func:`late` does without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from pydantic import Field
 
 from relay.deadlines import Alarm
-from relay.errors import RelayError
 from relay.store import Connection, peers
 from relay.store.approvals import Approval
-from relay.views.explained import Explained, explained, of_error
+from relay.views.explained import Explained, explained
 from relay.views.peers import Duty
 from relay.views.times import Moment, Shown
 from relay.web import four_eyes
@@ -53,19 +50,6 @@ class Waiting(Shown):
     asked_at: Moment
     expires_at: Moment
     state: str = Field(description="pending, expired, refused; approved: being done; done; failed: it could not be done any more")
-
-
-class OwnTrouble(Shown):
-    """What is wrong with this node, and what to see to soon."""
-
-    troubles: list[Explained]
-    warnings: list[str] = Field(description="sentences: what to see to soon; it works all the same")
-
-
-def own(here: Here, troubles: Iterable[RelayError]) -> OwnTrouble:
-    """Return what is wrong with this node: why it is not ready, which may be the cause of the rest."""
-    found = {one.detail: one for one in troubles}
-    return OwnTrouble(troubles=[of_error(one) for one in found.values()], warnings=list(here.node.custody.warnings))
 
 
 def late(here: Here) -> list[Late]:
