@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import cast
 
 from starlette.requests import Request
 
-from relay.clock import elapsed_ms
 from relay.console.live import Lives
 from relay.console.session import Session, Sessions
 from relay.errors import RelayError, StoreTrouble
 from relay.web.served import Here
 
-PATIENCE_SECONDS = 0.4
-FRESH_MS = 1_000
+FRESH_SECONDS = 1.0
+STALE_SECONDS = 10.0
+SLOW_SECONDS = 1.0
 
-
-_SLOW = StoreTrouble("store-locked", "The node did not say at once how it does: its store is slow, or locked by another process.")
+_SLOW = StoreTrouble("store-locked", "The node did not say in time how it does: its store is slow, or locked by another process.")
 
 
 class Condition:
@@ -26,28 +26,30 @@ class Condition:
 
     def __init__(self, here_: Here) -> None:
         self._here = here_
-        self._asking: asyncio.Task[tuple[RelayError, ...]] | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._known: tuple[RelayError, ...] = ()
-        self._asked = 0
+        self._began = self._told = float("-inf")
 
     async def troubles(self) -> tuple[RelayError, ...]:
-        """Return what is wrong, the most recent that is known; asked anew when that is older than a second."""
-        asking = self._asking
-        if asking is None and (not self._asked or elapsed_ms() - self._asked > FRESH_MS):
-            asking = self._asking = asyncio.create_task(self._here.readiness.troubles(), name="console asks how the node does")
-        if asking is not None:
-            await asyncio.wait({asking}, timeout=PATIENCE_SECONDS)
-            self._learn(asking)
+        """Return what is wrong as it was known lately, and see to it that it is known anew; wait a moment when it is too old."""
+        now = time.monotonic()
+        if self._asking is None and now - self._told > FRESH_SECONDS:
+            self._began = now
+            self._asking = asyncio.create_task(self._ask(), name="console asks how the node does")
+        if self._asking is not None and now - self._told > STALE_SECONDS:
+            await asyncio.wait({self._asking}, timeout=SLOW_SECONDS)
+        slow = self._asking is not None and time.monotonic() - self._began >= SLOW_SECONDS
         full = self._here.node.full()
-        found = (*self._known, *([full] if full is not None else []))
+        found = (*self._known, *([_SLOW] if slow else []), *([full] if full is not None else []))
         return tuple({one.detail: one for one in found}.values())
 
-    def _learn(self, asking: asyncio.Task[tuple[RelayError, ...]]) -> None:
-        """Take note of what was said, or that nothing was said yet."""
-        if not asking.done():
-            self._known = self._known or (_SLOW,)
-        elif asking is self._asking:
-            self._known, self._asking, self._asked = asking.result(), None, elapsed_ms()
+    async def _ask(self) -> None:
+        try:
+            self._known = await self._here.readiness.troubles()
+        except RelayError as error:
+            self._known = (error,)
+        finally:
+            self._told, self._asking = time.monotonic(), None
 
     async def problems(self) -> tuple[str, ...]:
         """Return the same in sentences."""
