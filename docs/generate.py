@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from docs import commands
 from relay import api, schema
 from relay.errors import catalogue
 from relay.metrics import LABELS, Metrics, unit
@@ -27,6 +28,7 @@ NOTE = "<!-- Written by `make docs` from the code. Change the code, not this pag
 def pages() -> dict[str, str]:
     """Return every generated file's content by its path."""
     return {
+        "docs/reference/commands.md": commands.page(NOTE),
         "docs/reference/errors.md": errors(),
         "docs/reference/settings.md": settings(),
         "docs/reference/metrics.md": metrics(),

@@ -106,9 +106,9 @@ def commands(command: Any, words: tuple[str, ...] = ("relay",)) -> Iterator[tupl
 
 
 def test_every_command_in_the_documents_exists_and_every_command_is_documented() -> None:
-    """`relay NOUN VERB` in a page is a command; each command stands in a page."""
+    """`relay NOUN VERB` in a page is a command; each command stands in a page that a person wrote."""
     known = set(commands(typer.main.get_command(app)))
-    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if page.name != "commands.md")  # which is generated
     written = {tuple(found.split()) for found in re.findall(r"(?:\$ |`)(relay(?: [a-z][a-z-]*)+)", text)}
     unknown = {words for words in written if not {words[:n] for n in (2, 3, 4)} & known and words != ("relay",)}
     assert unknown == set()
