@@ -6,10 +6,10 @@ from typing import Any
 
 from starlette.routing import Route
 
-from relay.console import audit, directory, network, stuck, trouble
+from relay.console import audit, directory, message, messages, network, queues, requests, stuck, trouble
 from relay.console.page import Page
 
-MODULES: tuple[Any, ...] = (network, trouble, stuck, directory, audit)
+MODULES: tuple[Any, ...] = (network, queues, messages, message, trouble, stuck, requests, directory, audit)
 """Each has ``PAGE``, and ``ROUTES`` for its acts."""
 
 
