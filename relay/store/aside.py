@@ -65,7 +65,7 @@ def listed(connection: Connection, state: str, after: int, limit: int, origin: s
 def counts(connection: Connection) -> dict[str, int]:
     """Return how many received messages stand in each of :data:`STATES`."""
     query = select(INBOX_MESSAGE.c.state, func.count()).where(SET_ASIDE).group_by(INBOX_MESSAGE.c.state)
-    found: dict[str, int] = dict(connection.execute(query).tuples().all())
+    found = {row[0]: int(row[1]) for row in connection.execute(query)}
     return {state: found.get(state, 0) for state in STATES}
 
 
