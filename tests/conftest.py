@@ -25,9 +25,10 @@ def own_ports() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def hurried() -> Iterator[None]:
-    """Let no node that starts while its peers are down wait for long for their word."""
+    """Let no node that starts while its peers are down wait for long for their word, and none that can't start linger."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RELAY_REPAIR__ECHO_SECONDS", "1")
+        patch.setenv("RELAY_CONSOLE__LAST_WORDS_SECONDS", "0")
         yield
 
 

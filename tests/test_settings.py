@@ -91,7 +91,8 @@ def test_the_example_has_every_key_at_its_default(tmp_path: Path) -> None:
 
 def test_no_setting_is_left_in_the_environment_of_the_tests() -> None:
     """The tests run with the settings they write, not with somebody's environment, save one wait and the ports of conftest."""
-    assert {name for name in os.environ if name.startswith("RELAY_")} == {"RELAY_REPAIR__ECHO_SECONDS", "RELAY_PORTS"}
+    known = {"RELAY_REPAIR__ECHO_SECONDS", "RELAY_CONSOLE__LAST_WORDS_SECONDS", "RELAY_PORTS"}
+    assert {name for name in os.environ if name.startswith("RELAY_")} == known
 
 
 def test_the_bounds_of_attachments_are_those_that_messages_take(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import typer
 
 from relay.cli import codes
 from relay.cli.ends import SOFTWARE, Ended, say
-from relay.errors import Misconfigured, StoreTrouble
+from relay.errors import Misconfigured, RelayError, StoreTrouble
 
 if TYPE_CHECKING:
+    import asyncio
+
     from relay.settings import Settings
 
 app = typer.Typer(help="The process of a centre.", no_args_is_help=True)
@@ -35,7 +37,9 @@ def run(config: Config) -> None:
 
     settings = load(config)
     codes.take(settings)
-    log.configure(settings.log.format, settings.log.level)
+    said = settings.log
+    output = log.Rotating(said.file, said.file_bytes, said.files) if said.file is not None else log.standard(said.stream)
+    log.configure(said.format, said.level, output, messages=said.messages)
     try:
         asyncio.run(_serve(settings))
     except* (Misconfigured, StoreTrouble) as group:
@@ -48,6 +52,24 @@ def run(config: Config) -> None:
 
 
 async def _serve(settings: Settings) -> None:
+    """Run the node; when it can't, say why at the console's address for a while, and then raise that."""
+    import asyncio
+    import signal
+
+    from relay.console import last_words
+
+    stopping = asyncio.Event()
+    try:
+        await _run(settings, stopping)
+    except* (Misconfigured, StoreTrouble) as group:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        if isinstance(error := _first(group), RelayError):
+            await last_words.say(settings, error, stopping)
+        raise
+
+
+async def _run(settings: Settings, stopping: asyncio.Event) -> None:
     import asyncio
     import signal
 
@@ -57,8 +79,13 @@ async def _serve(settings: Settings) -> None:
     from relay.web.served import make_here
 
     node = await open_node(settings)
+
+    def stop() -> None:
+        stopping.set()
+        node.stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, node.stop)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     try:
         here = make_here(node)
     except BaseException:

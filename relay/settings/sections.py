@@ -277,6 +277,9 @@ class ConsoleSettings(_Section):
         10, gt=0, description="sign-ins that may be tried with one name; from one address three times as many"
     )
     live_seconds: float = Field(2, ge=0.5, description="shortest pause between two looks at what an open page shows")
+    last_words_seconds: float = Field(
+        60, ge=0, description="how long a node that can't run says why at the console's address before it ends; 0: not at all"
+    )
     tls: ConsoleTlsSettings = ConsoleTlsSettings()
 
     def context(self, api: ApiTlsSettings, trouble: Callable[[RelayError], None] = lambda _: None) -> ssl.SSLContext | None:
@@ -394,7 +397,18 @@ class AuditSettings(_Section):
 
 
 class LogSettings(_Section):
-    """The node's log, on standard error."""
+    """The node's log: on standard error or output, or in files of its own."""
 
     format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal, else JSON")
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe events that are written")
+    messages: bool = Field(
+        True, description="whether each step of each message is a line; what goes wrong with one is in any case"
+    )
+    stream: Literal["stderr", "stdout"] = Field("stderr", description="where the log goes when there is no `file`")
+    file: Path | None = Field(
+        None,
+        description="file for the log, readable by its owner alone; it is renamed when it is full",
+        examples=["log/relay.jsonl"],
+    )
+    file_bytes: int = Field(100 * 1024 * 1024, ge=4096, description="size at which the file becomes `.1`, and `.1` becomes `.2`")
+    files: int = Field(10, ge=1, le=1000, description="how many such full files are kept")
