@@ -7,7 +7,7 @@ leaves of the record. What can only be done after the commit is returned as an :
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
@@ -20,7 +20,7 @@ from relay.envelope import Core, Envelope
 from relay.errors import NotAuthentic, NotForUs, OverLimit, Rejected, RelayError
 from relay.intake import MAX_GROUP, is_alone
 from relay.judging import POISON, Judged, Verdict
-from relay.keeping import Recall
+from relay.keeping import Kept, Recall, told
 from relay.limits import Gate
 from relay.log import Event
 from relay.poison import Asking, digest
@@ -119,7 +119,7 @@ class Arrivals:
             detail = f"Envelope {core.id} of {core.origin} contradicts what this centre holds."
             self._sample(connection, one, "fork", detail, now)
         outcome.stored += len(taken.accepted)
-        outcome.later.append(partial(self._count, opened.envelope, taken))
+        outcome.later.append(partial(self._count, opened.envelope, kept, taken))
 
     def _say(self, envelope: Envelope, taken: Taken, outcome: Outcome, now: int) -> None:
         """Add what this centre states about a batch: statements for its receipt, leaves for its record."""
@@ -258,23 +258,30 @@ class Arrivals:
         elif self._gate.may(sender or "", "log", limits.SAMPLES, self._centre.elapsed()):
             self._centre.log.warning(Event.INBOX_SAMPLED, code=error.code, detail=error.detail)
 
-    def _count(self, envelope: Envelope, taken: Taken) -> None:
-        core, metrics, log = envelope.core, self._centre.metrics, self._centre.log
+    def _count(self, envelope: Envelope, kept: Sequence[Kept | None], taken: Taken) -> None:
+        core, metrics = envelope.core, self._centre.metrics
         metrics.accepted.labels(core.origin).inc(len(taken.accepted))
+        metrics.stages["handover"].enter(len(taken.accepted))
         metrics.duplicates.labels(core.origin).inc(len(taken.duplicate))
         metrics.forks.labels(core.origin).inc(len(taken.forked))
         for code in taken.rejected.values():
             metrics.rejected.labels(core.origin, code).inc()
-            log.warning(Event.INBOX_REJECTED, peer=core.origin, envelope=core.id, code=code)
+        self._tell(envelope, kept, taken)
+
+    def _tell(self, envelope: Envelope, kept: Sequence[Kept | None], taken: Taken) -> None:
+        """Write what became of an envelope, and of each of its messages."""
+        core, log = envelope.core, self._centre.log
+        known = {"envelope": core.id, "peer": core.origin, "lane": core.lane}
+        for position, code in taken.rejected.items():
+            log.messages(Event.INBOX_REJECTED, told(envelope, kept, [position]), **known, code=code)
         if taken.forked:
-            log.error(Event.INBOX_FORKED, peer=core.origin, envelope=core.id, messages=len(taken.forked))
-        log.info(
-            Event.INBOX_TAKEN,
-            peer=core.origin,
-            envelope=core.id,
-            accepted=len(taken.accepted),
-            duplicate=len(taken.duplicate),
-        )
+            log.messages(Event.INBOX_FORKED, told(envelope, (), taken.forked), **known)
+        if taken.accepted:
+            log.messages(Event.MESSAGE_TAKEN, told(envelope, kept, taken.accepted), **known)
+        if taken.duplicate:
+            log.messages(Event.MESSAGE_REPEATED, told(envelope, (), taken.duplicate), **known)
+        counts = {"accepted": len(taken.accepted), "duplicate": len(taken.duplicate)}
+        log.debug(Event.INBOX_TAKEN, peer=core.origin, envelope=core.id, **counts)
 
 
 def _runs(core: Core, first: int, positions: list[int], state: State, now: int, code: str | None) -> list[Statement]:

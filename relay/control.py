@@ -19,7 +19,7 @@ from relay.broker import Broker
 from relay.centre import Centre
 from relay.envelope import EnvelopeType, new_id, outline
 from relay.errors import BrokerTrouble, Refused, Rejected, StoreTrouble
-from relay.log import Event
+from relay.log import Event, Log
 from relay.points import Point
 from relay.receipts import Mark, Nack, Receipt, State, Statement, Void
 from relay.seal import Addressee, Draft, Opened, Sealed
@@ -48,11 +48,20 @@ class Why:
 
 @dataclass(slots=True)
 class Ended:
-    """What ended messages leave to do after the commit: voids to post, deliveries settled; and counts of messages by lane."""
+    """What ended messages leave to do after the commit: voids to post, deliveries settled; counts by lane, and why."""
 
+    why: Why
     voids: list[tuple[str, bytes]] = field(default_factory=list)
     settled: list[Settled] = field(default_factory=list)
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    endings: list[Ending] = field(default_factory=list)
+
+    def tell(self, log: Log) -> None:
+        """Write a line for each message that ended at a peer."""
+        event = Event.MESSAGE_EXPIRED if self.why.state == "expired" else Event.MESSAGE_CANCELLED
+        for one in self.endings:
+            own = ({"message": message} for message in one.messages)
+            log.messages(event, own, envelope=one.core.id, peer=one.row.recipient, lane=one.row.lane, code=self.why.code)
 
 
 class Control:
@@ -65,6 +74,8 @@ class Control:
         self._posted = asyncio.Event()
         self._room = asyncio.Semaphore(UNDER_WAY)
         self._flying: set[asyncio.Task[None]] = set()
+        self._stage = centre.metrics.stages["receipt-out"]
+        self._stage.measure(lambda: len(self._waiting) + len(self._flying))
 
     async def run(self) -> None:
         """Post what waits, in order, until cancelled; a bounded number waits for its confirms."""
@@ -93,6 +104,7 @@ class Control:
         """
         if self._centre.directory.member(recipient) is None:
             return
+        self._stage.enter((recipient, what) not in self._waiting)
         self._waiting[recipient, what] = None
         if len(self._waiting) > POSTED_AHEAD:
             self._first()
@@ -160,7 +172,7 @@ class Control:
 
     def end(self, connection: Connection, endings: Sequence[Ending], why: Why, now: int) -> Ended:
         """End messages in this transaction: say so in a void per peer, kept as evidence, in their steps and in the record."""
-        done = Ended()
+        done = Ended(why, endings=[ending for ending in endings if ending.mask])
         by_peer: dict[str, list[Ending]] = {}
         for ending in endings:
             by_peer.setdefault(ending.row.recipient, []).append(ending)
@@ -234,6 +246,7 @@ class Control:
             points.reach(Point.CONTROL_PUBLISH_BEFORE)
             await self._broker.publish([topology.control_key(self._centre.id, recipient)], raw)
             points.reach(Point.CONTROL_PUBLISH_CONFIRMED)
+            self._stage.leave()
         except BrokerTrouble as error:
             # The origin's next mark asks again, whatever was lost here.
             self._centre.metrics.publish_failures.labels(error.code).inc()

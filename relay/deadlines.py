@@ -123,6 +123,7 @@ class Deadlines:
         for (peer, lane), messages in done.counts.items():
             self._centre.metrics.ended.labels(peer, "expired").inc(messages)
             self._centre.log.warning(Event.OUTBOX_ENDED, peer=peer, lane=lane, state="expired", messages=messages)
+        done.tell(self._centre.log)
         return count == PAGE
 
     async def _look(self) -> None:
@@ -140,7 +141,8 @@ class Deadlines:
         self.alarms = tuple(raised(await self._centre.store.read(find)))
         gone = before - {alarm.about for alarm in self.alarms}
         for alarm in self.alarms:
-            self._centre.metrics.alarms.labels(*alarm.about).set(alarm.messages)
+            if alarm.peer in self._centre.directory.active:  # else its gauges have ended
+                self._centre.metrics.alarms.labels(*alarm.about).set(alarm.messages)
             if alarm.about not in before:
                 self._say(alarm, now)
         for peer, lane, promise in gone:

@@ -25,6 +25,8 @@ from relay.store import Connection, ended, parked
 from relay.store.parked import Parked
 from relay.store.said import Settled
 
+_VERBS = {AuditStep.HELD: "hold", AuditStep.UNHELD: "release", AuditStep.REPLAYED: "replay", None: "discard"}
+
 
 class Steered(Protocol):
     """What sends, and is told what an operator decided: the pump."""
@@ -103,6 +105,7 @@ class Desk:
         points.reach(Point.DESK_POSTED)
         for (peer, _), messages in done[0].counts.items():
             self._centre.metrics.ended.labels(peer, why.state).inc(messages)
+        done[0].tell(self._centre.log)
 
     async def _carry_out(self, order: Order, step: AuditStep | None, act: Callable[[Connection, Parked, int], None]) -> None:
         """Do something to a message in one transaction with its leaf in the record, and tell the pump."""
@@ -124,4 +127,5 @@ class Desk:
         envelope, held = await self._centre.store.write(carry_out)
         points.reach(Point.DESK_COMMIT_AFTER)
         self._pump.steer(envelope, held=held)
+        self._centre.metrics.acts.labels(_VERBS[step]).inc()
         self._centre.log.warning(Event.OUTBOX_STEERED, message=order.message, what=str(step or AuditStep.DISCARDED))

@@ -112,12 +112,16 @@ class Core(_Part):
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What matters of an envelope for sending it: its id, the key that signed it, each recipient's key, the commitments."""
+    """What matters of an envelope for sending it: its id, who signed it with which key, each recipient's key, the messages.
+
+    ``messages`` are their ids, in the order of their ``commitments``.
+    """
 
     id: str
     signed_with: str
     sealed_to: dict[str, str]
     commitments: list[str]
+    messages: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +261,7 @@ def outline(header: bytes) -> Outline:
         core["key"],
         {recipient["centre"]: recipient["key"] for recipient in core["to"]},
         [item["commitment"] for item in core["messages"]],
+        [item["id"] for item in core["messages"]],
     )
 
 

@@ -37,6 +37,7 @@ from relay.store.incoming import Place
 MAX_HANDED = 1000
 CONNECT_SECONDS = 10.0  # how long after its start a node waits for the broker before it gives out what it has
 _CLOSED_BY = {"expired": AuditStep.EXPIRED_ON_HANDOUT, "recalled": AuditStep.RECALLED}
+_EVENTS = {"deferred": Event.HANDOVER_DEFERRED, "rejected": Event.HANDOVER_REJECTED, "dead": Event.HANDOVER_DEAD}
 _NEVER = 2**63
 LEAST_PAUSE_SECONDS = 0.05
 MAX_HANDED_BYTES = 16 * 1024 * 1024
@@ -98,6 +99,7 @@ class Handover:
         self._centre = centre
         self._broker = broker
         self._control = control
+        self._stage = centre.metrics.stages["handover"]
         self._wake_at = 0  # when the next deferred message comes back; the store is asked at the start
         self._patient_until = asyncio.get_running_loop().time() + CONNECT_SECONDS
 
@@ -128,7 +130,9 @@ class Handover:
         self._post(posted)
         if done.delivered:
             self._centre.metrics.delivered.inc(len(done.delivered))
-            self._centre.log.info(Event.HANDOVER_DELIVERED, messages=len(done.delivered))
+            self._stage.leave(len(done.delivered))
+            self._centre.log.debug(Event.HANDOVER_DELIVERED, messages=len(done.delivered))
+            self._centre.log.messages(Event.MESSAGE_HANDED_OVER, map(_place, done.delivered))
         unknown = set(ids) - done.settled - done.unconfirmed
         return Acknowledged(len(done.delivered), tuple(sorted(unknown)), tuple(sorted(done.unconfirmed)))
 
@@ -172,14 +176,11 @@ class Handover:
     def _say_refused(self, done: NotTaken) -> None:
         metrics, log = self._centre.metrics, self._centre.log
         metrics.nacked.labels(done.state).inc()
+        self._stage.leave(done.state == "rejected")
         if done.retry_at is not None:
             self._wake_at = min(self._wake_at, done.retry_at)
             self._centre.store.inbox_changed.fire()  # who waits for a message waits no longer than until then
-        known = {"message": done.place.id, "peer": done.place.origin, "code": done.code, "attempts": done.attempts}
-        if done.state == "dead":
-            log.error(Event.HANDOVER_DEAD, **known)
-        else:
-            log.warning(Event.HANDOVER_DEFERRED if done.state == "deferred" else Event.HANDOVER_REJECTED, **known)
+        log.messages(_EVENTS[done.state], [_place(done.place)], code=done.code, attempts=done.attempts)
 
     def _lanes(self) -> list[int]:
         """Return the ranks of the lanes whose messages may be given out now.
@@ -211,12 +212,14 @@ class Handover:
         handed, resting, posted = gift.handed, gift.resting, gift.posted
         self._wake_at = gift.wake_at if due else self._wake_at
         for place in gift.dead:
-            self._centre.log.error(Event.HANDOVER_DEAD, message=place.id, peer=place.origin, code="expired")
+            self._centre.log.messages(Event.HANDOVER_DEAD, [_place(place)], code="expired")
         self._post(posted)
         few = sum(len(rest.body) for rest in resting.values()) <= OPENED_AT_ONCE_BYTES
         given = self._open(handed, resting) if few else await self._centre.work(partial(self._open, handed, resting))
         if given:
-            self._centre.log.info(Event.HANDOVER_GIVEN, messages=len(given))
+            self._centre.log.debug(Event.HANDOVER_GIVEN, messages=len(given))
+            own = ({"message": one.id, "peer": one.origin, "size": len(one.raw)} for one in given)
+            self._centre.log.messages(Event.MESSAGE_GIVEN, own)
         return given
 
     def _wake(self, connection: Connection, now: int) -> tuple[list[Place], int]:
@@ -301,3 +304,8 @@ class Handover:
         for recipient, raw in posted:
             self._control.post(recipient, raw)
         points.reach(Point.HANDOVER_POSTED)
+
+
+def _place(place: Place) -> dict[str, object]:
+    """Return what the log says of a received message."""
+    return {"message": place.id, "peer": place.origin, "lane": place.lane}

@@ -10,16 +10,18 @@ so itself; more than the most is refused at submit (``bad-retention``) and cut d
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from relay import codes, messages
 from relay.clock import to_ms
 from relay.directory import RetentionPolicy
+from relay.envelope import Envelope
 from relay.errors import Problem, Refused
 from relay.keys import IndexKey
 from relay.messages import Message, Reply, Request, Update, terms
+from relay.seal import OVERHEAD_BYTES
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -48,7 +50,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is kept of one message; times in milliseconds since the Unix epoch, ``hours`` of a request's reply clock."""
+    """What is kept of one message; times in milliseconds since the Unix epoch, ``hours`` of a request's reply clock.
+
+    ``correlation`` is for the log alone.
+    """
 
     kind: str
     purge_at: int
@@ -59,6 +64,7 @@ class Kept:
     recall: Recall | None = None
     hours: int | None = None
     answers: tuple[Answer, ...] = ()
+    correlation: str | None = None
 
 
 class Keeper:
@@ -82,6 +88,7 @@ class Keeper:
             recall=recall(message),
             hours=codes.reply_hours(message.urgency) if isinstance(message, Request) else None,
             answers=_answers(message) if isinstance(message, Reply) else (),
+            correlation=message.correlation,
         )
 
     def check(self, message: Message, now: int) -> None:
@@ -124,6 +131,18 @@ def recall(message: Message) -> Recall | None:
         return None
     target = next(one for one in message.references if one.relation == relation)
     return Recall(message.kind, target.id, target.digest)
+
+
+def told(envelope: Envelope, kept: Sequence[Kept | None], positions: Iterable[int]) -> Iterator[dict[str, object]]:
+    """Return what the log says of messages of an envelope: ids, kinds, sizes and trace ids, and nothing of what they say."""
+    for position in positions:
+        size = max(len(envelope.ciphertexts[position]) - OVERHEAD_BYTES, 0)
+        line: dict[str, object] = {"message": envelope.core.messages[position].id, "size": size}
+        if position < len(kept) and (known := kept[position]) is not None:
+            line["kind"] = known.recall.kind if known.recall else known.kind
+            if known.correlation is not None:
+                line["correlation"] = known.correlation
+        yield line
 
 
 def _answers(reply: Reply) -> tuple[Answer, ...]:

@@ -51,12 +51,13 @@ class _Lag:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """An envelope that went to a peer alone: the mask of what of it was sent, and the commitments of that."""
+    """An envelope that went to a peer alone: the mask of what of it was sent, and the messages and commitments of that."""
 
     n: int
     envelope: str
     sent: int
     commitments: list[str]
+    messages: list[str]
 
 
 class Laggards:
@@ -283,7 +284,11 @@ class Laggards:
         points.reach(Point.CATCH_UP_COMMIT_BEFORE)
         self._windows.take(lane, await self._centre.store.write(note))
         points.reach(Point.CATCH_UP_COMMIT_AFTER)
+        self._centre.metrics.sent_messages.labels(recipient).inc(sum(len(one.commitments) for one in done if one.sent))
         self._centre.log.info(Event.OUTBOX_CAUGHT_UP, peer=recipient, lane=lane[1], envelopes=len(done))
+        for one in done:
+            own = ({"message": message} for message in one.messages)
+            self._centre.log.messages(Event.MESSAGE_CAUGHT_UP, own, envelope=one.envelope, peer=recipient, lane=lane[1])
 
     def _lag(self, lane: Lane) -> _Lag:
         if (lag := self._lags.get(lane)) is None:
@@ -299,5 +304,5 @@ class Laggards:
 
 def _done(again: Again, made: Copies) -> _Done:
     core = read_core(again.at_rest.header)
-    commitments = [core.messages[position].commitment for position in behind.positions(made.sent)]
-    return _Done(again.n, core.id, made.sent, commitments)
+    items = [core.messages[position] for position in behind.positions(made.sent)]
+    return _Done(again.n, core.id, made.sent, [item.commitment for item in items], [item.id for item in items])

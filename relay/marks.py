@@ -27,7 +27,7 @@ from relay import copies, points, receipts, retry
 from relay.audit import AuditStep
 from relay.broker import Broker
 from relay.centre import Centre
-from relay.control import Control, Why
+from relay.control import Control, Ended, Why
 from relay.copies import EVERYTHING, PURGED, Copies, Reason
 from relay.errors import BrokerTrouble, Refused, Rejected, RelayError, StoreTrouble
 from relay.log import Event
@@ -293,13 +293,14 @@ class Marks:
         now = self._centre.now()
         why = Why("cancelled", AuditStep.VOIDED, PURGED)
 
-        def end(connection: Connection) -> list[Settled]:
-            endings = ended.of_delivery(connection, peer, again.n, made.gone)
-            return self._control.end(connection, endings, why, now).settled
+        def end(connection: Connection) -> Ended:
+            return self._control.end(connection, ended.of_delivery(connection, peer, again.n, made.gone), why, now)
 
         points.reach(Point.GONE_COMMIT_BEFORE)
-        self._settled(await self._centre.store.write(end))
+        done = await self._centre.store.write(end)
         points.reach(Point.GONE_COMMIT_AFTER)
+        self._settled(done.settled)
+        done.tell(self._centre.log)
 
 
 def _asked(nack: Nack, first: int, last: int) -> int:

@@ -26,7 +26,7 @@ from relay.clock import to_ms
 from relay.codes import precedence_rank
 from relay.envelope import new_id
 from relay.errors import Busy, Conflict, NotReady, Problem, Refused, RelayError, StoreTrouble
-from relay.keeping import recall
+from relay.keeping import recall, told
 from relay.log import Event
 from relay.messages import Message
 from relay.points import Point
@@ -103,6 +103,8 @@ class Outbox:
         self._arrived = asyncio.Event()
         self._sequences: dict[tuple[str, str], int] = {}
         self._claims: dict[str, asyncio.Future[None]] = {}
+        self._stage = centre.metrics.stages["submit"]
+        self._stage.measure(self._under_way)
 
     @property
     def waiting_bytes(self) -> int:
@@ -132,12 +134,17 @@ class Outbox:
         if request.entries:
             self._waiting.append(request)
             self._waiting_bytes += request.size
+            self._stage.enter(len(request.entries))
             self._arrived.set()
         else:
             request.done.set_result(None)
         # A caller that goes away leaves its messages to be committed, and its keys claimed until they are.
         await (asyncio.shield(request.done) if keys else request.done)
         return [request.failed.get(one.id, one) if isinstance(one, Stored) else one for one in prepared]
+
+    def _under_way(self) -> int:
+        """Return how many messages wait for their commit."""
+        return sum(len(request.entries) for request in (*self._group, *self._waiting))
 
     async def run(self) -> None:
         """Commit what waits, group by group, until cancelled; pass recalls on."""
@@ -287,7 +294,13 @@ class Outbox:
             _fail(group, StoreTrouble("store-unavailable", "The node stopped before the message was stored."))
             raise
         self._centre.metrics.commit.observe(time.monotonic() - started)
-        self._centre.log.info(Event.OUTBOX_STORED, envelopes=len(stored), messages=sum(len(r.entries) for r in group))
+        self._stage.leave(sum(len(request.entries) for request in group))
+        self._centre.log.debug(Event.OUTBOX_STORED, envelopes=len(stored), messages=sum(len(r.entries) for r in group))
+        for new in stored:
+            core = new.envelope.core
+            own = told(new.envelope, new.kept, range(len(core.messages)))
+            to = [recipient.centre for recipient in core.to]
+            self._centre.log.messages(Event.MESSAGE_SUBMITTED, own, envelope=core.id, to=to, lane=core.lane)
         self._centre.store.outbox_changed.fire()
         for request in group:
             if not request.done.done():

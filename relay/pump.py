@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ class _Sent:
     """An envelope that left: to whom it went, who was left out."""
 
     due: Due
-    commitments: list[str]
+    about: Outline
     to: tuple[str, ...]
     left: tuple[str, ...]
 
@@ -69,6 +70,8 @@ class Pump:
         self._forbidden: dict[int, int] = {}
         self._confirmed: list[_Sent] = []
         self._confirm = asyncio.Event()
+        self._stage = centre.metrics.stages["publish"]
+        self._stage.measure(lambda: self.waiting)
 
     @property
     def waiting(self) -> int:
@@ -139,6 +142,7 @@ class Pump:
             for rank, n in found:
                 heapq.heappush(self._due, (rank, n))
                 self._seen = max(self._seen, n)
+            self._stage.enter(len(found))
             self._centre.metrics.unsent.set(self.waiting)
             if len(found) < READ_AHEAD:
                 return
@@ -222,7 +226,7 @@ class Pump:
             left, to = {*left, *refused}, [recipient for recipient in to if recipient not in refused]
         self._laggards.sent(due.lane, to, due.size)
         self._laggards.leave_out(due.lane, left)
-        self._confirmed.append(_Sent(due, about.commitments, tuple(to), tuple(left)))
+        self._confirmed.append(_Sent(due, about, tuple(to), tuple(left)))
         self._confirm.set()
 
     def _left_out(self, due: Due, about: Outline) -> set[str]:
@@ -305,8 +309,24 @@ class Pump:
             self._laggards.noted(one.due.lane, one.left)
             if one.to:
                 self._centre.metrics.sent.labels(one.due.lane).inc()
-        self._centre.log.info(Event.OUTBOX_SENT, envelopes=len(leaves), left_out=len(left))
+        self._stage.leave(len(confirmed))
+        self._count(confirmed)
+        self._centre.log.debug(Event.OUTBOX_SENT, envelopes=len(leaves), left_out=len(left))
+        for one in confirmed:
+            if one.to:
+                own = ({"message": message} for message in one.about.messages)
+                given = {"envelope": one.due.id, "to": one.to, "left_out": one.left, "lane": one.due.lane}
+                self._centre.log.messages(Event.MESSAGE_SENT, own, **given)
         return True
 
+    def _count(self, confirmed: list[_Sent]) -> None:
+        """Count the messages that went, by peer."""
+        counts: Counter[str] = Counter()
+        for one in confirmed:
+            for peer in one.to:
+                counts[peer] += len(one.about.commitments)
+        for peer, messages in counts.items():
+            self._centre.metrics.sent_messages.labels(peer).inc(messages)
+
     def _leaf(self, one: _Sent, now: int) -> bytes:
-        return self._centre.audit.leaf(AuditStep.SENT, now, envelope=one.due.id, commitments=one.commitments)
+        return self._centre.audit.leaf(AuditStep.SENT, now, envelope=one.due.id, commitments=one.about.commitments)

@@ -34,6 +34,8 @@ from relay.keys import CONTENT_KEY_BYTES, RecipientKey, SealingAlgorithm, Sealin
 WRAP_PREFIX = b"intercentre-relay/1 wrap\0"
 COMMITMENT_PREFIX = b"intercentre-relay/1 commitment\0"
 SALT_BYTES = 32
+OVERHEAD_BYTES = SALT_BYTES + 16
+"""By how much a ciphertext is longer than its message: the salt and the tag."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,14 @@ Each step of a message is one line of its own (:mod:`relay.log.lines`), found at
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TextIO, cast, get_args
 
 import structlog
+from pydantic_core import to_json
 from structlog.types import EventDict, Processor
 
 from relay.clock import now_ms
@@ -77,7 +79,7 @@ def configure(style: str, level: str, output: Output | None = None, *, messages:
     output = output or standard("stderr")
     pretty = style == "pretty" or (style == "auto" and output.isatty())
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    final: Processor = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
+    final: Processor = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(_json)
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"), _plain, final],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -95,3 +97,11 @@ def configure(style: str, level: str, output: Output | None = None, *, messages:
 def _plain(_logger: object, _method: str, event: EventDict) -> EventDict:
     event["event"] = str(event["event"])
     return event
+
+
+def _json(event: EventDict, **_options: object) -> str:
+    """Return an event as one line, as :mod:`relay.log.lines` writes them."""
+    try:
+        return to_json(event, fallback=str).decode()
+    except (ValueError, TypeError):  # half a character, in the name of a file for example
+        return json.dumps(event, default=str)

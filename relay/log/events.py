@@ -16,7 +16,6 @@ FIELDS = {
     "age_ms": "milliseconds since the message got its id, by this centre's clock",
     "attempts": "how often the system put it off",
     "before": "the version or epoch before",
-    "cancelled": "so many statements say",
     "client": "name of the client of the API",
     "clients": "names of the clients",
     "code": "why, as `relay explain CODE` says",
@@ -166,7 +165,7 @@ class Event(StrEnum):
         "message.repeated",
         "debug",
         "A message of a peer came that is here already.",
-        "message envelope peer lane age_ms",
+        "message envelope peer lane size age_ms",
     )
     MESSAGE_GIVEN = "message.given", "info", "A received message was given to the centre's system.", "message peer size age_ms"
     MESSAGE_HANDED_OVER = (
@@ -202,7 +201,7 @@ class Event(StrEnum):
         "inbox.forked",
         "error",
         "A message contradicts what its origin said before under its id.",
-        "message envelope peer lane age_ms",
+        "message envelope peer lane size age_ms",
     )
     INBOX_RECALLED = "inbox.recalled", "warning", "A peer took messages back; they were purged.", "peer envelope purged code"
     INBOX_POISON = (

@@ -6,15 +6,14 @@ they don't go through the processors one by one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+
+from pydantic_core import to_json
 
 from relay.envelope import given_at
 from relay.log.events import Event
 from relay.log.output import Output
-
-_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Lines:
@@ -26,9 +25,10 @@ class Lines:
     def write(self, event: Event, own: Iterable[Mapping[str, object]], shared: Mapping[str, object], now: int) -> None:
         """Write a line for each message: its ``own`` fields, ``message`` among them, and those that all of them share."""
         moment = datetime.fromtimestamp(now / 1000, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        head = _encode(shared)[:-1] + ", "
-        tail = _encode({"event": event.value, "level": event.level, "timestamp": moment})[1:] + "\n"
-        self._output.write("".join(f'{head}{_encode(one)[1:-1]}, "age_ms": {age(one, now)}, {tail}' for one in own))
+        head = to_json(shared)[:-1].decode()
+        tail = to_json({"event": event.value, "level": event.level, "timestamp": moment})[1:].decode()
+        lines = (f'{head},{to_json(one)[1:-1].decode()},"age_ms":{age(one, now)},{tail}\n' for one in own)
+        self._output.write("".join(lines))
         self._output.flush()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
-from relay.envelope import Envelope, read_core
+from relay.envelope import Core, Envelope, read_core
 from relay.store import said
 from relay.store.common import bit, inserted, mask_of, signed, unsigned
 from relay.store.said import Settled
@@ -42,16 +42,26 @@ _SET_DEADLINE = (
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Messages of one delivery that end: ``row`` is the delivery's, ``mask`` says which of its ``commitments``."""
+    """Messages of one delivery that end: ``row`` is the delivery's, ``mask`` says which of those in its envelope's ``core``."""
 
     row: Any
     mask: int
-    commitments: tuple[str, ...]
+    core: Core
+
+    @property
+    def commitments(self) -> tuple[str, ...]:
+        """The commitments of all messages of the envelope."""
+        return tuple(item.commitment for item in self.core.messages)
 
     @property
     def ended(self) -> list[str]:
         """The commitments of the messages that end."""
         return [one for position, one in enumerate(self.commitments) if self.mask & bit(position)]
+
+    @property
+    def messages(self) -> list[str]:
+        """The ids of the messages that end."""
+        return [item.id for position, item in enumerate(self.core.messages) if self.mask & bit(position)]
 
 
 def next_deadline(connection: Connection) -> int | None:
@@ -63,9 +73,9 @@ def over(connection: Connection, until: int, most: int) -> list[Ending]:
     """Return, at most ``most`` deliveries, what is open and has a deadline up to ``until``."""
     found = []
     for row in connection.execute(_DUE, {"until": until, "most": most}).all():
-        items = read_core(row.header).messages
-        late = mask_of(at for at, item in enumerate(items) if item.deadline <= until) & unsigned(row.open)
-        found.append(Ending(row, late, tuple(item.commitment for item in items)))
+        core = read_core(row.header)
+        late = mask_of(at for at, item in enumerate(core.messages) if item.deadline <= until) & unsigned(row.open)
+        found.append(Ending(row, late, core))
     return found
 
 
@@ -77,11 +87,7 @@ def of_message(connection: Connection, message: str) -> list[Ending]:
         .join(OUTBOX_SEALED, OUTBOX_SEALED.c.n == _D.envelope)
         .where(OUTBOX_MESSAGE.c.id == message, _IS_OPEN)
     ).all()
-    return [
-        Ending(row, bit(row.position), tuple(item.commitment for item in read_core(row.header).messages))
-        for row in rows
-        if unsigned(row.open) & bit(row.position)
-    ]
+    return [Ending(row, bit(row.position), read_core(row.header)) for row in rows if unsigned(row.open) & bit(row.position)]
 
 
 def of_delivery(connection: Connection, recipient: str, n: int, mask: int) -> list[Ending]:
@@ -93,7 +99,7 @@ def of_delivery(connection: Connection, recipient: str, n: int, mask: int) -> li
     ).one_or_none()
     if row is None or not mask & unsigned(row.open):
         return []
-    return [Ending(row, mask & unsigned(row.open), tuple(item.commitment for item in read_core(row.header).messages))]
+    return [Ending(row, mask & unsigned(row.open), read_core(row.header))]
 
 
 def end(connection: Connection, ending: Ending, state: str, at: int, code: str | None, void: int | None) -> list[Settled]:

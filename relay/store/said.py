@@ -9,12 +9,12 @@ note.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from relay.envelope import MAX_MESSAGES, Envelope, commitments
+from relay.envelope import MAX_MESSAGES, Envelope, outline
 from relay.receipts import TERMINAL, Statement
 from relay.store.common import inserted, mask_of, signed, unsigned
 from relay.store.history import NEVER_SENT
@@ -62,10 +62,14 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a statement did: the commitments of the messages it changed, and the deliveries it settled."""
+    """What a statement did: the commitments of the messages it changed, and the deliveries it settled.
+
+    ``messages`` are the ids of those messages by their envelope's.
+    """
 
     changed: list[str]
     settled: list[Settled]
+    messages: dict[str, list[str]] = field(default_factory=dict)
 
 
 def add_receipt(connection: Connection, sender: str, envelope: Envelope, content_key: bytes, at: int) -> int | None:
@@ -127,9 +131,9 @@ def move(connection: Connection, row: Any, opened: int, unaccepted: int) -> list
 
 def _apply_to(connection: Connection, row: Any, statement: Statement, receipt: int, applied: Applied) -> None:
     """Apply the part of a statement that speaks of one delivery."""
-    sent, offset = commitments(row.header), statement.first - row.first
+    about, offset = outline(row.header), statement.first - row.first
     start = max(offset, 0)  # the first position of this envelope that the statement speaks of
-    pairs = zip(sent[start:], statement.commitments[start - offset :], strict=False)
+    pairs = zip(about.commitments[start:], statement.commitments[start - offset :], strict=False)
     before = _said_already(connection, row, statement)
     fresh = [at for at, (mine, theirs) in enumerate(pairs, start) if mine == theirs and not before >> at & 1]
     if not fresh:
@@ -138,7 +142,8 @@ def _apply_to(connection: Connection, row: Any, statement: Statement, receipt: i
     _add_step(connection, row, statement, mask, receipt)
     closed = mask if statement.state in TERMINAL else 0
     applied.settled.extend(move(connection, row, unsigned(row.open) & ~closed, unsigned(row.unaccepted) & ~mask))
-    applied.changed.extend(sent[position] for position in fresh)
+    applied.changed.extend(about.commitments[position] for position in fresh)
+    applied.messages[about.id] = [about.messages[position] for position in fresh]
 
 
 def _said_already(connection: Connection, row: Any, statement: Statement) -> int:
