@@ -17,8 +17,7 @@ BY_PRECEDENCE = "precedence"
 async def gather(request: Request) -> dict[str, Any]:
     """Return the shape of the queues, by peer, or by peer and lane."""
     by_precedence = request.query_params.get("by", "") == BY_PRECEDENCE
-    node = here(request).node
-    return {"queues": await queues(node, by_precedence=by_precedence), "by_precedence": by_precedence, "now": node.centre.now()}
+    return {"queues": await queues(here(request).node, by_precedence=by_precedence), "by_precedence": by_precedence}
 
 
 PAGE = Page(name="queues", path="/queues", title=text("Queues"), gather=gather)
