@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,12 @@ STOP_SECONDS = 10
 class NodeProcess:
     """A node as a process of its own; its log goes to a file.
 
-    ``environment`` is added to ours, and holds what ends the node should the demonstration be killed.
+    ``environment`` is added to ours, and holds what ends the node should the demonstration be killed (the bond of its broker).
+    Where the system has the means, the kernel ends it, too: should even the broker's watchdog be killed.
     """
 
     def __init__(self, settings: Path, log: Path, environment: Mapping[str, str]) -> None:
-        self._command = [sys.executable, "-m", "relay", "node", "run", "--config", str(settings)]
+        self._command = [*_bound_to_us(), sys.executable, "-m", "relay", "node", "run", "--config", str(settings)]
         self._log = log
         self._environment = {**os.environ, **environment, "RELAY_LOG__FORMAT": "json", "RELAY_BROKER__RECONNECT_SECONDS": "2"}
         self._process: subprocess.Popen[bytes] | None = None
@@ -43,7 +45,7 @@ class NodeProcess:
         return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
     def start(self) -> None:
-        """Start the node; returns at once."""
+        """Start the node; returns at once. Called from the main thread, to which its life is bound."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 self._command,
@@ -78,3 +80,9 @@ class NodeProcess:
         """Return the end of the node's log."""
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(lines[-5:])
+
+
+def _bound_to_us() -> list[str]:
+    """Return what to put before a command, so that the process ends with this one."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
