@@ -126,6 +126,10 @@ def test_an_alert_is_tested_firing_and_silent(alert: str) -> None:
     firing = [expected for one in cases for expected in one["exp_alerts"]]
     assert firing, "no case in which it fires"
     assert [one for one in cases if not one["exp_alerts"]], "no case in which it is silent"
+    for case in yaml.safe_load(text)["tests"]:
+        looks = case["alert_rule_test"]
+        if any(one["exp_alerts"] for one in looks):
+            assert not looks[0]["exp_alerts"], "look a moment before it fires, too: that shows `for` and the threshold"
     for expected in firing:
         assert expected["exp_labels"]["severity"] == rule(alert)["labels"]["severity"]
         assert expected["exp_annotations"].keys() == rule(alert)["annotations"].keys()
