@@ -20,6 +20,10 @@ Centre = Annotated[list[str] | None, typer.Option("--centre", help="A centre's i
 Member = Annotated[list[str] | None, typer.Option("--centre", help="A centre's certificate; again for each.")]
 Amqp = Annotated[str | None, typer.Option("--amqp", help="The broker's address; none: a free one on loopback.")]
 Broker = Annotated[bool, typer.Option("--broker", help="The broker's certificate.")]
+Api = Annotated[
+    list[str] | None,
+    typer.Option("--api", metavar="HOST", help="A host of its API and console, which get a certificate, too; again for each."),
+]
 Tls = Annotated[bool, typer.Option("--tls", help="Encrypt the way to the broker; an amqps:// address does, too.")]
 
 
@@ -42,7 +46,7 @@ def new(folder: Folder, centre: Centre = None, amqp: Amqp = None, tls: Tls = Fal
 
 
 @app.command("renew")
-def renew(folder: NetworkFolder, centre: Member = None, broker: Broker = False, as_json: AsJson = False) -> None:
+def renew(folder: NetworkFolder, centre: Member = None, broker: Broker = False, api: Api = None, as_json: AsJson = False) -> None:
     """Make new certificates by the network's own authority: of the centres named, of the broker, or of all; for 397 days."""
     from datetime import UTC, datetime
 
@@ -51,10 +55,14 @@ def renew(folder: NetworkFolder, centre: Member = None, broker: Broker = False, 
     network = networks.load_network(folder)
     if strangers := sorted(set(centre or ()) - set(network.directory.active)):
         raise Misconfigured("not-a-member", f"{', '.join(strangers)}: no active member of this network's directory.")
+    if api and len(centre or ()) != 1:
+        raise typer.BadParameter("--api is of one centre: say which with --centre")
     every = not centre and not broker
     names = tuple(network.directory.active) if every else tuple(centre or ())
     host = network.broker.host if every or broker else None
-    places = networks.renew(network.folder, names, datetime.now(UTC), host=host)
+    now = datetime.now(UTC)
+    places = networks.renew(network.folder, names, now, host=host)
+    places += [networks.serve(network.folder, one, api, now) for one in names if api]
     if as_json:
         give_json([str(place) for place in places])
         return

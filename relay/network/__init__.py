@@ -12,9 +12,9 @@ Errors raised: ``Refused`` with the codes ``folder-not-empty``, ``bad-centre-id`
 ``not-a-network``, ``broker-not-encrypted``, ``management-not-encrypted`` and those of :mod:`relay.directory`.
 """
 
-from relay.network.certificates import renew
+from relay.network.certificates import renew, serve
 from relay.network.files import default_centres
 from relay.network.loaded import Broker, Network, load_network
 from relay.network.new import write_network
 
-__all__ = ["Broker", "Network", "default_centres", "load_network", "renew", "write_network"]
+__all__ = ["Broker", "Network", "default_centres", "load_network", "renew", "serve", "write_network"]

@@ -1,12 +1,13 @@
 """The certificates of a new network: its own authority, the broker's, and one per centre.
 
 ``ca/`` holds the authority with its key, ``broker/tls/`` what the broker shows, ``centres/ID/tls/`` what a centre shows, each
-with the authority by which it knows the others. In life the authority's key is kept apart, as those of the directory are.
+with the authority by which it knows the others. A centre whose API others reach gets one for that besides (:func:`serve`). In
+life the authority's key is kept apart, as those of the directory are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -37,12 +38,28 @@ def renew(folder: Path, centres: Iterable[str], now: datetime, *, host: str | No
     return list(made)
 
 
-def _save(folder: Path, issued: Issued, authority: CertificateAuthority | None = None) -> None:
-    """Put a certificate and its key in place, each at once and whole, and who vouches for the other side."""
+def serve(folder: Path, centre: str, hosts: Sequence[str], now: datetime) -> Path:
+    """Put a certificate in place by which a centre's API and console are reached at these hosts; return it.
+
+    It names hosts and not the centre: it opens no account at the broker. Raises ``Misconfigured`` as :func:`renew`.
+    """
+    authority = CertificateAuthority.load(folder / "ca" / "certificate.pem", folder / "ca" / "key.pem")
+    place = folder / "centres" / centre / "tls"
+    _save(place, authority.server(hosts, now), authority, ("api-key.pem", "api.pem"))
+    return place / "api.pem"
+
+
+def _save(
+    folder: Path,
+    issued: Issued,
+    authority: CertificateAuthority | None = None,
+    names: tuple[str, str] = ("key.pem", "certificate.pem"),
+) -> None:
+    """Put a key and its certificate in place, each at once and whole, and who vouches for the other side."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if authority is not None:
         (folder / "ca.pem").write_bytes(authority.issued.certificate)
-    for name, content in (("key.pem", issued.key), ("certificate.pem", issued.certificate)):
+    for name, content in zip(names, (issued.key, issued.certificate), strict=True):
         new = folder / f"{name}.new"
         new.unlink(missing_ok=True)
         write_private(new, content)
