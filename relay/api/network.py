@@ -1,4 +1,4 @@
-"""The route by which operators see the whole network from here, as `relay top` and the console show it."""
+"""The routes by which operators see the whole network from here, as `relay top` and the console show it, and what is wrong."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from relay.api.auth import SEE
+from relay.views.checks import Checks, checks
 from relay.views.network import Network, network
 from relay.web.served import here
 
@@ -21,4 +22,15 @@ async def see(request: Request) -> Response:
     """
     here_ = here(request)
     body = await network(here_.node, here_.readiness)
+    return Response(body.model_dump_json(), media_type="application/json")
+
+
+@router.get("/v1/checks", dependencies=[SEE], responses={200: {"model": Checks}}, summary="Is this node fit to work?")
+async def check(request: Request) -> Response:
+    """Say of each thing that can be wrong whether it is, and what to do; `relay check` prints it for monitoring systems.
+
+    The status is 200 whatever was found. Role `operate`, `audit` or `watch`.
+    """
+    here_ = here(request)
+    body = await checks(here_.node, here_.readiness)
     return Response(body.model_dump_json(), media_type="application/json")

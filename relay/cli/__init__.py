@@ -3,7 +3,7 @@
 Data go to standard output, talk to standard error; every read takes ``--json``; colour is never used. A command that fails
 says one sentence with a code and how to learn more (``relay explain CODE``), and ends with a status of sysexits: 64 usage, 65
 data refused, 66 no such input, 69 unavailable, 70 software, 73 can't create, 77 not allowed, 78 settings. ``relay check``
-ends with 0, 1 or 2.
+ends with 0 to 3.
 
 ``relay --help`` answers in under 0.3 s: each module of this package imports nothing heavy before one of its commands runs.
 """
@@ -40,6 +40,7 @@ from relay.cli import (
     send,
     store,
     tokens,
+    top,
 )
 from relay.cli.client import take_tls
 from relay.cli.ends import Ended, status_of, tell
@@ -64,6 +65,7 @@ app.add_typer(alarm.app, name="alarm")
 app.add_typer(audit.app, name="audit")
 message.app.command("ask-release")(request.ask_release)
 app.command("check")(check.check)
+app.command("top")(top.top)
 app.command("explain")(explain.explain)
 app.command("demo")(demo.demo)
 app.add_typer(policy.app, name="policy")

@@ -106,6 +106,12 @@ def countersigned(connection: Connection, epoch: int) -> dict[str, int]:
     return {row.witness: row.size for row in connection.execute(query)}
 
 
+def waiting_since(connection: Connection, epoch: int, countersigned: int) -> int | None:
+    """Return when the oldest checkpoint was made that says more than was countersigned, in milliseconds; None: there is none."""
+    of = CHECKPOINT.c
+    return connection.execute(select(func.min(of.time)).where(of.epoch == epoch, of.size > countersigned)).scalar()
+
+
 def last_of(connection: Connection, epoch: int, witness: str) -> tuple[int, int] | None:
     """Return the largest size that a witness countersigned in an epoch and when its word came (milliseconds), or None."""
     of = COUNTERSIGNATURE.c
