@@ -163,7 +163,7 @@ class Metrics:
         self.receipts = self._counter("relay_receipt_statements", "Statements of peers about our messages.", "peer", "state")
         self.end_to_end = self._histogram(
             "relay_end_to_end_seconds",
-            "From the submission of a message to the time in the peer's signed receipt for it.",
+            "From the submission of a message to the time, by the peer's clock, in its signed receipt.",
             _LONG_SECONDS,
             "peer",
             "precedence",

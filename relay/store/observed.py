@@ -31,7 +31,7 @@ from relay.store.tables import (
     REFERENCE,
 )
 
-STEP_ROWS = 10_000
+STEP_ROWS = 4_000
 LEAST_LEFT_MS = 900_000
 """Less time than this to the deadline, or than a tenth of the message's whole time, is a risk."""
 _END = 2**62
