@@ -126,10 +126,10 @@ class Served:
         self._visitors.append(Visitor(f"http://{self.live.network.console(centre)}", **headers))
         return self._visitors[-1]
 
-    async def signed_in(self, centre: str, name: str) -> Visitor:
+    async def signed_in(self, centre: str, name: str, password: str = PASSWORD) -> Visitor:
         """Return somebody who signed in at a centre's console."""
         visitor = self.visitor(centre)
-        answer = await visitor.sign_in(name)
+        answer = await visitor.sign_in(name, password)
         assert answer.status_code == 303, answer.text
         return visitor
 

@@ -17,10 +17,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import monotonic
 
 from relay.clients import Client, Clients
 from relay.errors import Conflict, NotAllowed
@@ -90,7 +90,7 @@ class Sessions:
 
     def begin(self, client: Client) -> str:
         """Begin a session of a client and return what its cookie says."""
-        name, now = secrets.token_urlsafe(32), time.monotonic()
+        name, now = secrets.token_urlsafe(32), monotonic()
         self._open[_key(name)] = Session(client, now, now)
         while len(self._open) > MOST:
             self._open.popitem(last=False)
@@ -106,13 +106,13 @@ class Sessions:
             del self._open[key]
             return None
         if touch:
-            found.seen = time.monotonic()
+            found.seen = monotonic()
             self._open.move_to_end(key)
         return found
 
     def goes_on(self, session: Session) -> bool:
         """Whether a session has not ended."""
-        now, client = time.monotonic(), self._clients.named(session.client.name)
+        now, client = monotonic(), self._clients.named(session.client.name)
         if now - session.seen > self._idle or now - session.began > self._longest:
             return False
         if client is None or not client.valid(self._now()) or client.mark != session.client.mark:
