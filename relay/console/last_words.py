@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -72,7 +73,12 @@ async def _served(app: Starlette, settings: Settings, address: str, encryption: 
 
 def _pages(settings: Settings, error: RelayError, *, encrypted: bool) -> Starlette:
     answer = partial(_answer, settings.centre, error, encrypted)
-    return Starlette(routes=[*files.ROUTES, Route("/{path:path}", answer)])
+
+    async def instead(request: Request, _other: Exception) -> Response:
+        return await answer(request)
+
+    handlers = {HTTPException: instead, RelayError: instead}  # another method, a style sheet of another release
+    return Starlette(routes=[*files.ROUTES, Route("/{path:path}", answer)], exception_handlers=handlers)
 
 
 async def _answer(centre: str, error: RelayError, encrypted: bool, request: Request) -> Response:
