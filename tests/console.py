@@ -8,6 +8,7 @@ import html
 import json
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
@@ -18,6 +19,7 @@ from relay.api import Api
 from relay.clients import Register, Role
 from relay.console import Console
 from relay.network import Network
+from relay.tls import client_context
 from relay.web.served import Here, make_here
 from tests.live import Live, eventually
 
@@ -36,9 +38,11 @@ def hire(network: Network, centre: str, name: str, *roles: Role, person: str | N
 class Visitor:
     """Somebody with a browser: it keeps cookies, and says from which page a form comes."""
 
-    def __init__(self, url: str, **headers: str) -> None:
+    def __init__(self, url: str, ca: Path | None = None, **headers: str) -> None:
         self.url = url
-        self.client = httpx2.AsyncClient(base_url=url, headers={"origin": url, **headers}, timeout=30, trust_env=False)
+        given = {"origin": url, **headers}
+        verify = client_context(ca) if ca is not None else True
+        self.client = httpx2.AsyncClient(base_url=url, headers=given, timeout=30, trust_env=False, verify=verify)
 
     async def __aenter__(self) -> Visitor:
         """Open the browser."""
@@ -47,6 +51,12 @@ class Visitor:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Close it."""
         await self.client.aclose()
+
+    async def answers(self) -> bool:
+        """Whether somebody answers there."""
+        with contextlib.suppress(httpx2.TransportError):
+            return (await self.get("/sign-in")).status_code == 200
+        return False
 
     async def sign_in(self, name: str, password: str = PASSWORD, target: str = "/") -> httpx2.Response:
         """Send the sign-in form."""
@@ -113,13 +123,7 @@ class Served:
             console, api = Console(here), Api(here)
             tasks = [asyncio.create_task(surface.run(self.live[centre])) for surface in (console, api)]
             self._surfaces[centre] = console, api, tasks
-
-            async def answers(centre: str = centre) -> bool:
-                with contextlib.suppress(httpx2.TransportError):
-                    return (await self.visitor(centre).get("/sign-in")).status_code == 200
-                return False
-
-            await eventually(answers)
+            await eventually(self.visitor(centre).answers)
 
     def visitor(self, centre: str, **headers: str) -> Visitor:
         """Return somebody who opened a centre's console."""

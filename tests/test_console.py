@@ -9,6 +9,7 @@ import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,24 @@ from babel.messages.extract import extract
 from prometheus_client.parser import text_string_to_metric_families
 
 from relay import passwords
+from relay.certificates import CertificateAuthority
 from relay.clients import Register
-from relay.console import languages
+from relay.console import Console, languages
 from relay.console import live as lives
 from relay.console.session import MOST_ADDRESSES, Session, Sessions
 from relay.errors import Conflict, Misconfigured, NotAllowed, Refused
+from relay.keys import write_private
+from relay.network import write_network
 from relay.rabbit import PrivateBroker
 from relay.settings import load
 from relay.store import record
 from relay.web import refusals
 from tests.console import PASSWORD, WHY, Served, Visitor, code_of, hire
 from tests.live import Live, eventually, private_network
+from tests.test_cli import relay
 
 A, B = CENTRES = ("WEBA", "WEBB")
+VERIFY = "/audit/verify"
 CONSOLE = resources.files("relay.console")
 PAGES_AT = ("/", "/nothing", "/sign-in", "/live/network", "/static/0/console.css")
 
@@ -259,6 +265,39 @@ async def test_a_form_from_elsewhere_is_refused(served: Served) -> None:
     assert answer.status_code == 303  # so says a browser that sends no referrer
 
 
+async def test_an_act_needs_its_role_and_its_own_form_once(served: Served) -> None:
+    """Without the role 403 and on record; a forged form does nothing; a replayed one does nothing again."""
+    wim, anna = await served.signed_in(A, "wim"), await served.signed_in(A, "anna")
+    answer = await wim.post(VERIFY, csrf="x", reason=WHY)
+    assert (answer.status_code, code_of(answer.text)) == (403, "not-allowed")
+    token = await anna.token("/audit", VERIFY)
+    for forged in ("", "x", await (await served.signed_in(A, "anna")).token("/audit", VERIFY)):
+        answer = await anna.post(VERIFY, csrf=forged, reason=WHY)
+        assert (answer.status_code, code_of(answer.text)) == (403, "bad-csrf")
+    answer = await anna.post(VERIFY, csrf=token, reason=WHY)
+    assert answer.status_code == 303
+    assert 'class="notice"' in (await anna.get(answer.headers["location"])).text
+    assert 'class="notice"' not in (await anna.get("/audit")).text
+    answer = await anna.post(VERIFY, csrf=token, reason=WHY)
+    assert (answer.status_code, code_of(answer.text)) == (409, "form-used")
+    for code, who in (("not-allowed", "wim (Wim Example)"), ("bad-csrf", "anna (Anna Example)")):
+
+        async def noted(code: str = code, who: str = who) -> bool:
+            found = await leaves(served, step="access-refused", code=code, actor=f"{who}, 127.0.0.1")
+            return any(one["why"].endswith(f"POST {VERIFY}") for one in found)
+
+        await eventually(noted)
+
+
+@pytest.mark.parametrize(
+    ("form", "code"), [(b"csrf=%ff", "bad-request"), (b"&" * 99, "bad-request"), (b"x" * 20_000, "too-large")]
+)
+async def test_a_form_that_cannot_be_read_is_refused(served: Served, form: bytes, code: str) -> None:
+    """Bytes that are no text, too many fields, too many bytes: each is told."""
+    anna = await served.signed_in(A, "anna")
+    assert code_of((await anna.client.post(VERIFY, content=form)).text) == code
+
+
 def test_a_form_is_good_for_one_act_once() -> None:
     """Its token is for one address; sent again it is known again, anything else was never given out."""
     session = Session(None, 0, 0)  # type: ignore[arg-type]
@@ -452,7 +491,59 @@ async def test_open_pages_do_not_hold_up_the_end(served: Served) -> None:
     assert all(one.done() for one in streams)
 
 
-# Passwords and settings
+# Passwords, certificates and settings
+
+
+async def test_with_a_certificate_the_cookie_is_for_encryption_alone(served: Served, tmp_path: Path) -> None:
+    """The console has its own certificate, or the API's; its cookies never go in clear, and no other host can set them."""
+    node, signer = served.live[B], CertificateAuthority.generate("the console's", datetime.now(UTC))
+    issued = signer.server(["127.0.0.1"], datetime.now(UTC))
+    files = {"ca": signer.issued.certificate, "certificate": issued.certificate, "key": issued.key}
+    for name, content in files.items():
+        write_private(tmp_path / name, content)
+    hire(served.live.network, B, "bea", "watch")
+    settings = node.centre.settings
+    listen = settings.console.listen
+    for section in ("console", "api"):
+        given = getattr(settings, section)
+        tls = given.tls.model_copy(update={name: tmp_path / name for name in ("certificate", "key")})
+        node.centre.settings = settings.model_copy(update={section: given.model_copy(update={"tls": tls})})
+        console = Console()
+        task = asyncio.create_task(console.run(node))
+        async with Visitor(f"https://{listen}", tmp_path / "ca") as bea:
+            await eventually(bea.answers)
+            answer = await bea.sign_in("bea")
+            cookie = answer.headers["set-cookie"]
+            assert cookie.startswith(f"__Host-relay-session-{B}=")
+            assert {"HttpOnly", "Path=/", "SameSite=strict", "Secure"} <= set(cookie.split("; "))
+            assert (await bea.get("/")).status_code == 200
+            assert (await bea.get("/sign-in", host="console.example")).status_code == 303
+            assert (await bea.client.post("/sign-out", headers={"origin": f"http://{listen}"})).status_code == 403
+        await console.stop()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    node.centre.settings = settings
+
+
+def test_a_password_is_given_by_command(tmp_path: Path) -> None:
+    """`relay token password` takes it from a file; a client that is nobody's own gets none."""
+    network = write_network(tmp_path / "net", ("WEBC",))
+    config, file = network.node_file("WEBC"), tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n")
+    add = ("token", "add", "anna", "--role", "watch", "--person", "Anna Example", "--reason", WHY, "--config", config)
+    assert relay(*add)[0] == 0
+    give = ("--reason", WHY, "--config", config, "--password-file", file)
+    status, out, said = relay("token", "password", "anna", *give)
+    assert (status, out) == (0, "")
+    assert PASSWORD not in said
+    found = {one.name: one for one in Register(network.centre("WEBC") / "clients.json").clients()}
+    assert found["anna"].signs_in
+    assert passwords.right(PASSWORD, found["anna"].password or "")
+    assert found["anna"].why == WHY
+    assert "bad-client" in relay("token", "password", "operator", *give)[2]
+    file.write_text("short")
+    assert "weak-password" in relay("token", "password", "anna", *give)[2]
+    assert "password" not in relay("token", "list", "--json", "--config", config)[1]
 
 
 def test_a_password_is_kept_as_what_is_slow_to_try(monkeypatch: pytest.MonkeyPatch) -> None:

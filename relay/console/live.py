@@ -1,8 +1,8 @@
 """Open pages, kept up to date by server-sent events (WHATWG HTML, 9.2).
 
 A *feed* is one page as one session sees it; it is rendered anew at most every ``console.live_seconds``, once for all streams that
-show the same, and sent when it changed. A stream says ``shown`` with the page's region and the banner as JSON, ``beat`` every few
-seconds with the time, so that a browser notices when nobody is there any more, and ``over`` when the session ended. The number of
+show the same, and sent when it changed. A stream says ``shown`` with the page's region and the banner as JSON, ``beat`` every
+second with the time, so that a browser notices when nobody is there any more, and ``over`` when the session ended. The number of
 streams is bounded. When the node stops they end at once.
 
 Errors raised: ``TooMany`` (``too-many-streams``).
@@ -19,7 +19,7 @@ from relay.clock import iso, now_ms
 from relay.errors import TooMany
 
 MOST_STREAMS = 128
-BEAT_SECONDS = 5.0
+BEAT_SECONDS = 1.0
 AGAIN_SECONDS = 10.0
 
 Shown = dict[str, str]

@@ -8,7 +8,7 @@
   const asOf = document.getElementById("asof");
   if (!status || !region || !window.EventSource) return;
 
-  const PATIENCE = 12000; // milliseconds; the node speaks every 5 s
+  const PATIENCE = 6000; // milliseconds; the node speaks every second
   const AGAIN = 3000;
   let source = null, timer = 0, at = new Date().toISOString(), pending = null, over = false, told = "", top = null;
 
