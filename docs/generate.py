@@ -132,6 +132,8 @@ def toml(value: object) -> str:
     """Return a value as TOML."""
     if isinstance(value, tuple):
         return "[" + ", ".join(toml(item) for item in value) + "]"
+    if isinstance(value, bool):
+        return json.dumps(value)
     return str(value) if isinstance(value, (int, float)) else json.dumps(str(value))
 
 
