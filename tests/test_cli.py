@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -136,6 +137,23 @@ def test_a_message_is_sent_listed_acknowledged_and_seen_as_delivered(station: Ne
     shown = json.loads(relay("message", "show", sent_id, "--config", aaa, "--json").out)
     assert shown["recipients"][0]["state"] == "delivered"
     assert f"{sent_id}" in ids(relay("message", "list", "--config", aaa))
+
+
+def test_the_way_of_a_message_and_the_shape_of_the_queues_are_shown_at_both_ends(station: Network, message: Path) -> None:
+    """What waits is counted by age; each step of a message has its time, and what a peer signed its receipt."""
+    aaa, bbb = station.node_file("AAA"), station.node_file("BBB")
+    sent_id = relay("send", message, "--config", aaa).out.split()[0]
+    until(lambda: sent_id in ids(relay("inbox", "list", "--config", bbb, "--wait", 10)))
+    shape = relay("queue", "shape", "--config", bbb)
+    assert re.search(r"^ +\(inbox\) +[1-9]", shape.out, re.MULTILINE)
+    until(lambda: re.search(r"^ +BBB routine +[1-9]", relay("queue", "shape", "--precedence", "--config", aaa).out, re.MULTILINE))
+    counted = json.loads(relay("queue", "shape", "--config", aaa, "--json").out)
+    assert sum(counted["total"]) == sum(one["messages"] for one in (*counted["outgoing"], *counted["inbox"]))
+    relay("inbox", "ack", sent_id, "--config", bbb)
+    until(lambda: "delivered" in relay("message", "show", sent_id, "--config", aaa).out)
+    at_home, there = (relay("message", "show", sent_id, "--config", node).out for node in (aaa, bbb))
+    assert re.search(r"^  BBB +delivered  \S+Z  receipt [0-9a-f-]{36}$", at_home, re.MULTILINE)
+    assert re.search(r"^  \(here\) +delivered  \S+Z$", there, re.MULTILINE)
 
 
 def test_a_batch_from_standard_input_says_which_line_was_refused(station: Network) -> None:
