@@ -22,9 +22,12 @@ HURRIED = {
     "RELAY_AUDIT__CHECKPOINT_SECONDS": "1",
     "RELAY_ALARMS__FLASH": "1",
 }
+OF_THE_MACHINE = {"RelayCommitSlow", "RelayDiskFillsUp", "RelayDiskLow", "RelayEventLoopLag"}
+"""What may hold for a while on a machine that is busy with other tests."""
 EXPRESSIONS = {
     file.stem: rule["expr"]
     for file in RULES
+    if file.stem not in OF_THE_MACHINE
     for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
     for rule in group["rules"]
 }
