@@ -2,6 +2,10 @@
 
 A look reads the store in steps of some ten milliseconds and leaves its readers free as long after each step; after a look it
 rests twenty times as long as the look took, so what is observed is old, and not the node slow, when there is very much of it.
+A million open messages cost 0.1 s of CPU in 4 steps when they are 64 to an envelope, and 3.3 s in 250 steps, then a minute of
+rest, when each has its own; what is settled costs nothing, and of a million received messages the half that waits or is dead
+30 to 90 ms (two cores shared with others, by the process's own clock of CPU).
+
 :attr:`Observer.latest` says when it was made. While the store can't be read it stays, and :attr:`Observer.trouble` says why.
 
 Recalls are followed by thread: once every centre that held something has signed that nothing is left, a thread is not looked at

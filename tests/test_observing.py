@@ -124,7 +124,7 @@ def test_what_is_open_is_counted_to_the_message_however_small_the_steps(
     monkeypatch.setattr(observed, "STEP_ROWS", step)
     found, steps = counted(connection)
     assert found == {(peer, lane): expected(rows, peer, lane) for peer in PEERS for lane in LANES}
-    assert steps >= sum(1 for row in rows if row["open"]) / step
+    assert steps >= sum(1 for row in rows if row["open"]) / step / 2  # what two epochs have in one place is one step
 
 
 def test_a_held_message_is_not_deferred_and_a_settled_one_not_held(connection: Connection) -> None:
@@ -293,7 +293,7 @@ async def test_what_is_open_ages_and_is_gone_when_it_is_delivered(live: Live) ->
     await eventually(lambda: seen(live, A).peer(B).open == 0)
     await eventually(lambda: sum(seen(live, A).peer(B).traffic.sent) == 1)
     await eventually(lambda: sum(seen(live, B).peer(A).traffic.received) == 1)
-    assert seen(live, B).waiting == 0
+    await eventually(lambda: seen(live, B).waiting == 0)
 
 
 async def test_a_recall_is_open_until_the_peer_signed(live: Live) -> None:

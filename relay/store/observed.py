@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, func, select, text, tuple_
+from sqlalchemy import Connection, bindparam, case, func, select, text
 
 from relay.observation import AGES, Lane
 from relay.store import threads
@@ -40,14 +40,13 @@ _D, _E, _M, _I, _C = OUTBOX_DELIVERY.c, OUTBOX_ENVELOPE.c, OUTBOX_MESSAGE.c, INB
 # The conditions stand as they do in the indexes: SQLite would not see that a bound value fits them.
 _IS_OPEN = text("outbox_delivery.open <> 0")
 _IS_HELD = text("outbox_message.held_at IS NOT NULL")
-_place = tuple_(_D.first, _D.epoch)
 _BEHIND = (
     _D.recipient == bindparam("peer"),
     _D.lane == bindparam("lane"),
     _IS_OPEN,
-    _place > tuple_(bindparam("first"), bindparam("epoch")),
+    _D.first > bindparam("behind"),
 )
-_LAST = select(_D.first, _D.epoch).where(*_BEHIND).order_by(_D.first, _D.epoch).limit(1).offset(bindparam("rows"))
+_LAST = select(_D.first).where(*_BEHIND).order_by(_D.first).limit(1).offset(bindparam("rows"))
 _left = _D.deadline - bindparam("now")
 _AGE = case(*((_E.created_at > bindparam("now") - 1000 * age, bucket) for bucket, age in enumerate(AGES)), else_=len(AGES))
 _RISK = case((_left < LEAST_LEFT_MS, 1), (10 * _left < _D.deadline - _E.created_at, 1), else_=0)
@@ -63,7 +62,7 @@ _OPEN_ROWS = (
         func.min(_E.created_at).label("oldest_at"),
     )
     .join(OUTBOX_ENVELOPE, _E.n == _D.envelope)
-    .where(*_BEHIND, _place <= tuple_(bindparam("last_first"), bindparam("last_epoch")))
+    .where(*_BEHIND, _D.first <= bindparam("last"))
     .group_by(_D.open, text("age"), text("risk"), text("waits"))
 )
 # Begins with the few that are held, not with all that is open: of a sum SQLite looks up no message.
@@ -116,7 +115,7 @@ class Count:
     def __init__(self, now: int) -> None:
         self._now = now
         self._todo: list[tuple[str, str]] | None = None
-        self._place = (0, 0)
+        self._place = 0
         self._found: dict[tuple[str, str], _Found] = {}
 
     def step(self, connection: Connection) -> bool:
@@ -134,20 +133,18 @@ class Count:
         return [_lane(*key, found, held.get(key)) for key, found in self._found.items() if any(found.ages)]
 
     def _look(self, connection: Connection, lane: tuple[str, str], room: int) -> int:
-        """Count up to ``room`` rows of a lane behind the present place; return how many may have been looked at."""
+        """Count some ``room`` rows of a lane behind the present place; return how many, at least one."""
         assert self._todo is not None  # noqa: S101 - a step begins with it
-        given = {"peer": lane[0], "lane": lane[1], "first": self._place[0], "epoch": self._place[1]}
-        last = connection.execute(_LAST, {**given, "rows": room - 1}).one_or_none()
-        end = (_END, _END) if last is None else (last.first, last.epoch)
-        found, rows = self._found.setdefault(lane, _Found()), 1
-        for row in connection.execute(_OPEN_ROWS, {**given, "last_first": end[0], "last_epoch": end[1], "now": self._now}):
+        given = {"peer": lane[0], "lane": lane[1], "behind": self._place}
+        last: int | None = connection.execute(_LAST, {**given, "rows": room - 1}).scalar()
+        found, rows = self._found.setdefault(lane, _Found()), 0
+        for row in connection.execute(_OPEN_ROWS, {**given, "last": _END if last is None else last, "now": self._now}):
             found.add(row)
             rows += row.rows
-        self._place = end
+        self._place = last or 0
         if last is None:
             self._todo.pop()
-            self._place = (0, 0)
-        return rows
+        return max(rows, 1)
 
 
 def missing(connection: Connection) -> dict[str, int]:
