@@ -7,7 +7,7 @@ What the store knows is left out while it can't be read, and why is said; who is
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,11 +15,10 @@ from starlette.routing import Route
 
 from relay.console.page import Page, act, done, text
 from relay.errors import Refused, RelayError, StoreTrouble
-from relay.observation import Observation, SetAside
-from relay.views import alarms, trouble
+from relay.views import alarms, counted, trouble
 from relay.views.alarms import PeerTrouble, Waiting
 from relay.views.explained import of_error
-from relay.views.trouble import GROUPS, MOST_WORDS, SIDES, Group, Side, StuckPage, Wanted
+from relay.views.trouble import GROUPS, MOST_WORDS, SIDES, StuckPage, Wanted
 from relay.web import four_eyes
 from relay.web.served import Here, here
 
@@ -32,7 +31,13 @@ FILTERS = ("group", "side", "peer", "code")
 async def gather(request: Request) -> dict[str, Any]:
     """Return what is in trouble, and the filter that was asked for."""
     here_, chosen = here(request), _chosen(request)
-    values = {"late": alarms.late(here_), "chosen": chosen, "groups": GROUPS, "sides": SIDES, "counts": _counts(here_)}
+    values = {
+        "late": alarms.late(here_),
+        "chosen": chosen,
+        "groups": GROUPS,
+        "sides": SIDES,
+        "counts": counted.counts(here_.node),
+    }
     try:
         async with asyncio.timeout(STORE_SECONDS):
             peers, waiting, lists = await _read(here_, request, chosen)
@@ -82,15 +87,6 @@ def _wanted(request: Request, chosen: dict[str, str]) -> list[Wanted]:
     ]
     whole = len(pairs) == 1
     return [Wanted(group, side, peer, code, after if whole else "", PAGE_OF if whole else HEAD) for group, side in pairs]
-
-
-def _counts(here_: Here) -> dict[tuple[Group, Side], int] | None:
-    """Return how many messages stand in each group and side, as the node last saw; None before it looked."""
-    seen: Observation | None = here_.node.observer.latest
-    if seen is None:
-        return None
-    sides: dict[Side, SetAside] = {"sent": seen.sent_aside, "received": seen.received_aside}
-    return {(group, side): cast("int", getattr(one, group)) for side, one in sides.items() for group in GROUPS}
 
 
 def _unreadable(error: StoreTrouble | TimeoutError) -> RelayError:
