@@ -32,7 +32,7 @@ LABELS: dict[str, str] = {
     "lane": "a queue of its own: a precedence, exercise, control or poison",
     "lanes": "the lanes of messages, the most urgent first",
     "network": "the first 12 hex digits of the network's id",
-    "outcome": "how it ended: taken, or the code of why not",
+    "outcome": "how it ended: taken, or the code of why not; of a sign-in: signed-in, refused or too-many",
     "peer": "another centre's id",
     "precedence": "lane of the messages: a precedence, or exercise",
     "product": "what the broker calls itself",
@@ -105,6 +105,8 @@ class Metrics:
         self.stages = {name: Stage(self, name) for name in STAGES}
         for code in STORE_TROUBLES:
             self.store_trouble.labels(code).set(0)
+        for act in ACTS:
+            self.acts.labels(act)
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""

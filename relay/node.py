@@ -15,6 +15,9 @@ Who is trusted: :mod:`relay.registers` takes new versions of the directory, :mod
 :mod:`relay.checkpoints` signs the record, :mod:`relay.witnesses` countersigns the peers', :mod:`relay.soundness` reads it
 anew, :mod:`relay.comparison` counts with each peer what was sent and received.
 
+What is seen of it: :mod:`relay.observing` looks every few seconds at all that is open, set aside or late, :mod:`relay.gauges` at
+what the parts say of themselves; :mod:`relay.metrics` has the figures.
+
 Every loop is a named task of one ``asyncio.TaskGroup``; one that dies stops the node with its error, a supervisor restarts it,
 and nothing is lost, since nothing was promised that is not in the store.
 """
