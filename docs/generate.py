@@ -1,7 +1,8 @@
 """Writes the pages and contracts that come from the code, so that they can't say anything else.
 
 ``python -m docs.generate`` writes them; ``tests/test_docs.py`` checks that what is committed is what would be written: in
-``docs/reference/`` ``errors.md``, ``settings.md``, ``metrics.md`` and ``messages/``; ``config/node.toml``; and everything in
+``docs/reference/`` ``commands.md``, ``errors.md``, ``settings.md``, ``metrics.md``, ``logs.md`` and
+``messages/``; ``config/node.toml``; and everything in
 ``schemas/`` but the examples and the vectors.
 """
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from docs import commands
+from docs import commands, logs
 from relay import api, schema
 from relay.errors import catalogue
 from relay.metrics import LABELS, Metrics, unit
@@ -32,6 +33,7 @@ def pages() -> dict[str, str]:
         "docs/reference/errors.md": errors(),
         "docs/reference/settings.md": settings(),
         "docs/reference/metrics.md": metrics(),
+        "docs/reference/logs.md": logs.page(NOTE),
         "config/node.toml": example_settings(),
         **schema.pages(),
         "schemas/openapi.json": json.dumps(api.openapi(), indent=2, ensure_ascii=False) + "\n",
