@@ -26,10 +26,10 @@ _OPEN = "CASE WHEN i % 10000 = 1 OR i > :count - 5 THEN 1 ELSE 0 END"
 """Whether a message is open: a few old ones, and the newest."""
 
 
-async def write(file: Path, count: int) -> int:
+async def write(file: Path, count: int, network: str = "0" * 64) -> int:
     """Write a store of so many messages sent and as many received, an envelope each; return when the first was, in ms."""
     begun = now_ms() - count * STEP_MS
-    store = await Store.open(file, ME, "0" * 64, begun)
+    store = await Store.open(file, ME, network, begun)
     await store.close()
     with sqlite3.connect(file) as connection:
         connection.execute("PRAGMA synchronous = OFF")
