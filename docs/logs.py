@@ -36,8 +36,8 @@ A system that follows what it does under a trace id of its own (W3C trace contex
 `correlation` of the [message](messages/marks.md). It travels inside the seal, so nobody on the way sees it, and stands as
 `correlation` in `message.submitted` and in `message.taken` (or `inbox.rejected`) of every recipient, beside the message's id.
 
-Lines of messages cost about 2 µs of CPU each in full batches, 10 µs for a message alone. A centre that needs none sets
-`log.messages = false`: the ordinary steps are left out, and whatever goes wrong with a message (`warning` and above) is said all
+Lines of messages cost about 2 µs of CPU each in full batches, 10 µs for a message alone (`python -m tests.bench.lines`): two parts
+in a hundred of what a message costs altogether. A centre that needs none sets `log.messages = false`: the ordinary steps are left out, and whatever goes wrong with a message (`warning` and above) is said all
 the same. Counts for each envelope or group (`outbox.stored`, `inbox.taken` and so on) are written at the level `debug`.
 """
 

@@ -143,8 +143,10 @@ def _until(holds: Any, seconds: float = 40) -> None:
 
 def test_each_step_of_a_message_is_a_line_at_both_ends(said: Said) -> None:
     """Whoever has a message's id finds its whole way, at its origin and at its recipient."""
-    at_origin = ["message.submitted", "message.sent", "message.accepted", "message.delivered"]
-    assert said.steps("LGA", said.traced) == at_origin
+    first, *later = said.steps("LGA", said.traced)
+    assert first == "message.submitted"
+    assert set(later) == {"message.sent", "message.accepted", "message.delivered"}  # a receipt may overtake the broker's confirm
+    assert len(later) == 3
     assert [one for one in said.steps("LGB", said.traced) if one != "message.repeated"] == [
         "message.taken", "message.given", "message.handed-over",
     ]  # fmt: skip

@@ -169,6 +169,8 @@ def test_no_secret_is_found(centres: Network, left: Left, where: str) -> None:
 def test_no_content_is_found(left: Left, where: str) -> None:
     """What a message says is in no log and no store; its file number is not, either, in any of the parts a search would use."""
     searched = getattr(left, where)
+    if where == "written":
+        assert b'"event":"message.taken"' in searched, "the lines of messages were not searched"
     assert CANARY.encode() not in searched
     assert b"7f3a19c2" not in searched
 
