@@ -14,7 +14,10 @@ import yaml
 
 from deploy.grafana import make
 from deploy.grafana.boards import TITLES
+from deploy.grafana.parts import DELIVERED_WITHIN
+from relay.deadlines import DELIVERED_FACTOR
 from relay.metrics import Metrics
+from relay.settings import AlarmSettings
 from tests.watched import DASHBOARDS, DEPLOY, of_panels, panels, substituted
 
 RUNBOOKS = DEPLOY.parent / "docs" / "runbooks"
@@ -94,6 +97,14 @@ def test_every_runbook_is_reached_from_a_panel() -> None:
     """Whatever an alert is about can be seen, and the panel that shows it leads to what to do."""
     linked = {link["url"].rpartition("/")[2] for file in DASHBOARDS for panel in panels(file) for link in panel["links"]}
     assert {file.name for file in RUNBOOKS.glob("Relay*.md")} - linked == set()
+
+
+def test_what_counts_as_late_is_what_the_settings_say() -> None:
+    """The words about a message's age follow the times after which a node raises its alarm."""
+    seconds = AlarmSettings().model_dump()
+    assert {lanes.partition("|")[0]: limit for lanes, limit in DELIVERED_WITHIN.items()} == {
+        precedence: DELIVERED_FACTOR * limit for precedence, limit in seconds.items()
+    }
 
 
 def test_every_metric_of_a_panel_exists() -> None:

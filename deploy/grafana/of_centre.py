@@ -20,6 +20,7 @@ from deploy.grafana.parts import (
     WAITED,
     Column,
     Query,
+    waited,
 )
 
 OF = 'centre="$centre"'
@@ -40,10 +41,12 @@ def _now() -> Row:
         [
             number(
                 "Oldest message without a receipt",
-                "The age of this centre's oldest message that a peer has not answered with a signed receipt. From 120 s a flash "
-                "message is late, from 600 s an immediate one. See which peer below, then call its duty officer.",
+                "The age of this centre's oldest message whose recipient has not given its last word, by a signed receipt. "
+                "The word says how much of its time is gone: 4 minutes for flash, 20 for immediate, 2 hours for priority, 16 "
+                "for the rest. See which peer below, then call its duty officer.",
                 f"max(relay_oldest_unreceipted_seconds{{{OF}}})",
                 WAITED,
+                judged=waited(OF),
                 unit=SECONDS,
                 runbooks=UNRECEIPTED,
             ),

@@ -6,7 +6,7 @@ from typing import Any
 
 from deploy.grafana.boards import CENTRES, board, choice
 from deploy.grafana.panels import Panel, Row, lines, number, states, table
-from deploy.grafana.parts import COUNT, HEARD, LATE, RATE, SECONDS, UNRECEIPTED, WAITED, Column, Query, Step
+from deploy.grafana.parts import COUNT, HEARD, LATE, RATE, SECONDS, UNRECEIPTED, WAITED, Column, Query, Step, waited
 
 OUT = 'centre="$centre", peer="$peer"'
 BACK = 'centre="$peer", peer="$centre"'
@@ -32,10 +32,12 @@ def _now() -> Row:
         [
             number(
                 "Oldest without a receipt, $centre to $peer",
-                "The age of the oldest message to this peer that it has not answered with a signed receipt. From 120 s a flash "
-                "message is late, from 600 s an immediate one. Call the peer's duty officer.",
+                "The age of the oldest message to this peer for which it has not given its last word, by a signed receipt. "
+                "The word says how much of its time is gone: 4 minutes for flash, 20 for immediate, 2 hours for priority, 16 "
+                "for the rest. Late: call the peer's duty officer.",
                 f"max(relay_oldest_unreceipted_seconds{{{OUT}}})",
                 WAITED,
+                judged=waited(OUT),
                 unit=SECONDS,
                 runbooks=UNRECEIPTED,
             ),
@@ -44,6 +46,7 @@ def _now() -> Row:
                 "The same the other way, by the peer's own node.",
                 f"max(relay_oldest_unreceipted_seconds{{{BACK}}})",
                 WAITED,
+                judged=waited(BACK),
                 unit=SECONDS,
                 runbooks=UNRECEIPTED,
             ),

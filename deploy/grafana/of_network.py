@@ -21,6 +21,7 @@ from deploy.grafana.parts import (
     WAITED,
     Column,
     Query,
+    waited,
 )
 
 OF = 'centre=~"$centre"'
@@ -43,11 +44,12 @@ def _now() -> Row:
         [
             number(
                 "Oldest message without a receipt",
-                "The age of the oldest message that a peer has not answered with a signed receipt, over all links: the number "
-                "that matters. From 120 s a flash message is late, from 600 s an immediate one. See which link in the table "
-                "below, then call that centre's duty officer.",
+                "The age of the oldest message whose recipient has not given its last word by a signed receipt, over all links: "
+                "the number that matters. The word says how much of its time is gone: 4 minutes for flash, 20 for immediate, 2 "
+                "hours for priority, 16 for the rest. See which link in the table below, then call that centre's duty officer.",
                 f"max(relay_oldest_unreceipted_seconds{{{OF}}})",
                 WAITED,
+                judged=waited(OF),
                 unit=SECONDS,
                 runbooks=UNRECEIPTED,
             ),

@@ -44,12 +44,22 @@ class Row:
 
 
 def number(
-    title: str, meaning: str, expression: str, words: Words, *, unit: str = COUNT, runbooks: Sequence[str] = (), width: int = 4
+    title: str,
+    meaning: str,
+    expression: str,
+    words: Words,
+    *,
+    judged: str = "",
+    unit: str = COUNT,
+    runbooks: Sequence[str] = (),
+    width: int = 4,
 ) -> Panel:
-    """Return one number, and beside it the word for it."""
+    """Return one number, and beside it the word for it: of that number, or of the expression ``judged``."""
     body = {
         **_common("stat", title, meaning, runbooks),
-        "targets": [{**one, "format": "time_series"} for one in targets([Query(expression)] * 2, instant=True)],
+        "targets": [
+            {**one, "format": "time_series"} for one in targets([Query(expression), Query(judged or expression)], instant=True)
+        ],
         "options": {
             "colorMode": "value",
             "graphMode": "none",
@@ -58,7 +68,12 @@ def number(
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         },
         "fieldConfig": {
-            "defaults": {"unit": unit, "thresholds": thresholds(words), "mappings": [], "color": {"mode": "thresholds"}},
+            "defaults": {
+                "unit": unit,
+                "thresholds": thresholds(() if judged else words),
+                "mappings": [],
+                "color": {"mode": "thresholds"},
+            },
             "overrides": [override("byFrameRefID", "B", **worded(words))],
         },
     }

@@ -36,7 +36,11 @@ GOOD_IF_ONE: Words = (Step(None, "red", "no"), Step(1, "green", "yes"))
 BAD_IF_ONE: Words = (Step(None, "green", "no"), Step(1, "red", "yes"))
 HEARD: Words = (Step(None, "green", "heard"), Step(1, "red", "SILENT"))
 LATE: Words = (Step(None, "green", "in time"), Step(1, "red", "LATE"))
-WAITED: Words = (Step(None, "green", "in time"), Step(120, "orange", "late for flash"), Step(600, "red", "late"))
+WAITED: Words = (Step(None, "green", "in time"), Step(0.5, "orange", "half of its time"), Step(1, "red", "LATE"))
+"""Of the share of its time that the oldest message has waited."""
+
+DELIVERED_WITHIN = {"flash": 240, "immediate": 1200, "priority": 7200, "routine|exercise": 57_600}
+"""Seconds in which messages of a precedence are to be delivered, as the alert rules and the settings `alarms` have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,15 @@ class Column:
     heading: str
     unit: str = COUNT
     words: Words = ()
+
+
+def waited(of: str) -> str:
+    """Return the share of its time that the oldest message without a terminal receipt has waited; 1: it is late."""
+    oldest = (
+        f'relay_oldest_unreceipted_seconds{{{of}, precedence=~"{lanes}"}} / {seconds}'
+        for lanes, seconds in DELIVERED_WITHIN.items()
+    )
+    return f"max({' or '.join(oldest)})"
 
 
 def targets(queries: Sequence[Query], *, instant: bool = False) -> list[dict[str, Any]]:
