@@ -14,10 +14,10 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from relay.console import page
+from relay.console import live, page
 from relay.console.front import front
 from relay.console.sign_in import OPEN, PATH
 from relay.errors import NotAllowed, Refused, TooMany
@@ -103,7 +103,7 @@ def _turned_away(request: Request) -> Response | None:
     if path.startswith(OPEN):
         return None
     if path.startswith("/live/"):
-        return PlainTextResponse("over", 401)
+        return Response(live.OVER, media_type=live.MEDIA_TYPE)  # a browser would ask again after a refusal, not after this
     back = request.url.path + (f"?{request.url.query}" if request.url.query else "") if request.method in SAFE else "/"
     return RedirectResponse(PATH if back == "/" else f"{PATH}?next={quote(back, safe='/')}", 303)
 

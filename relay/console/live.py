@@ -22,6 +22,8 @@ MOST_STREAMS = 128
 BEAT_SECONDS = 1.0
 AGAIN_SECONDS = 10.0
 
+MEDIA_TYPE = "text/event-stream"
+
 Shown = dict[str, str]
 """The parts of a page that are sent: its region and the banner, as HTML."""
 Render = Callable[[], Awaitable[Shown]]
@@ -72,7 +74,7 @@ class Lives:
             yield _event("beat", {"at": iso(now_ms())})
             while not stopping.is_set():
                 if not goes_on():
-                    yield _event("over", {})
+                    yield OVER
                     return
                 changed = feed.changed
                 if feed.shown is not None and feed.shown != sent:
@@ -113,3 +115,7 @@ async def _either(changed: asyncio.Event, ends: asyncio.Task[bool]) -> None:
 
 def _event(name: str, data: object) -> bytes:
     return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+
+
+OVER = _event("over", {})
+"""What who is not signed in is sent of any page."""

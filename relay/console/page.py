@@ -30,7 +30,7 @@ from relay.clients import Client, Role
 from relay.console import rendering
 from relay.console.front import front, session, signed_in
 from relay.console.languages import text, translations, wanted
-from relay.console.live import Shown
+from relay.console.live import MEDIA_TYPE, Shown
 from relay.console.rendering import LIVE, Moment
 from relay.errors import NotAllowed, Refused, RelayError, StoreTrouble, catalogue, http_status
 from relay.log import Event
@@ -201,7 +201,7 @@ async def _stream(page: Page, request: Request) -> Response:
     chunks = front_.lives.stream(
         key, partial(_region, page, request), partial(front_.sessions.goes_on, found), here(request).stopping
     )
-    return StreamingResponse(chunks, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    return StreamingResponse(chunks, media_type=MEDIA_TYPE, headers={"X-Accel-Buffering": "no"})
 
 
 async def _region(page: Page, request: Request) -> Shown:

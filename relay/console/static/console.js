@@ -10,7 +10,7 @@
 
   const PATIENCE = 6000; // milliseconds; the node speaks every second
   const AGAIN = 3000;
-  let source = null, timer = 0, at = new Date().toISOString(), pending = null, over = false, told = "", top = null;
+  let source = null, timer = 0, at = new Date().toISOString(), pending = null, over = false, told = "";
 
   const clock = () => at.slice(11, 19) + "Z";
 
@@ -30,33 +30,42 @@
     return fields.some((one) => one === document.activeElement || (one.defaultValue !== undefined && one.value !== one.defaultValue));
   }
 
-  const key = (one) => one.dataset.keep || one.id || one.getAttribute("href") || one.getAttribute("aria-label");
+  const key = (one) => (one.nodeType === Node.ELEMENT_NODE
+    ? one.dataset.keep || one.id || one.getAttribute("href") || one.getAttribute("aria-label") : null);
+
+  // What did not change stays the same element, with its focus, its scroll position, a selection in it, the tip under the pointer.
+  function morph(was, is) {
+    if (was.isEqualNode(is)) return;
+    if (was.nodeName !== is.nodeName || key(was) !== key(is)) { was.replaceWith(is); return; }
+    if (was.nodeType !== Node.ELEMENT_NODE) { was.data = is.data; return; }
+    for (const { name } of [...was.attributes]) {
+      if (!is.hasAttribute(name) && !(name === "open" && was.nodeName === "DETAILS")) was.removeAttribute(name);
+    }
+    for (const { name, value } of [...is.attributes]) if (was.getAttribute(name) !== value) was.setAttribute(name, value);
+    morphAll(was, is);
+  }
+
+  function morphAll(was, is) {
+    const before = [...was.childNodes], after = [...is.childNodes];
+    after.forEach((one, index) => (index < before.length ? morph(before[index], one) : was.append(one)));
+    before.slice(after.length).forEach((one) => one.remove());
+  }
+
+  const parsed = (html) => new DOMParser().parseFromString(html, "text/html").body;
 
   function replace(html) {
     const focused = region.contains(document.activeElement) ? document.activeElement : null;
     const kept = focused && key(focused);
-    const scrolled = new Map([...region.querySelectorAll(".scroll")].map((one) => [key(one), [one.scrollLeft, one.scrollTop]]));
-    const open = new Set([...region.querySelectorAll("details[open]")].map(key));
-    const place = [window.scrollX, window.scrollY];
-    region.replaceChildren(...new DOMParser().parseFromString(html, "text/html").body.childNodes);
-    for (const one of region.querySelectorAll(".scroll")) {
-      const was = scrolled.get(key(one));
-      if (was) [one.scrollLeft, one.scrollTop] = was;
-    }
-    for (const one of region.querySelectorAll("details")) if (open.has(key(one))) one.open = true;
-    if (focused) {
+    morphAll(region, parsed(html));
+    if (focused && !focused.isConnected) { // it went to another place, or is not there any more
       const again = [...region.querySelectorAll("a, button, summary, [tabindex]")].find((one) => kept && key(one) === kept);
       (again || region).focus({ preventScroll: true });
     }
-    window.scrollTo(...place);
     pending = null;
   }
 
   function shown(data) {
-    if (data.banner !== top) {
-      top = data.banner;
-      banner.replaceChildren(...new DOMParser().parseFromString(top, "text/html").body.childNodes);
-    }
+    morphAll(banner, parsed(data.banner));
     if (writing()) {
       pending = data.region;
       say("waits", status.dataset.waits);
