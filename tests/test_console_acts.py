@@ -19,8 +19,10 @@ from typing import Any
 import httpx2
 import pytest
 from markupsafe import escape
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
+from relay.audit import AuditStep
+from relay.centre import Centre
 from relay.directory import Directory
 from relay.errors import catalogue
 from relay.handover import No
@@ -29,8 +31,9 @@ from relay.rabbit import PrivateBroker
 from relay.settings import load
 from relay.store import behind, engine, record
 from relay.store.history import DEAD, NEVER_SENT
-from relay.store.tables import OUTBOX_DELIVERY, OUTBOX_ENVELOPE, OUTBOX_MESSAGE, OUTBOX_SEALED, OUTBOX_STEP
-from relay.web import refusals
+from relay.store.tables import AUDIT, OUTBOX_DELIVERY, OUTBOX_ENVELOPE, OUTBOX_MESSAGE, OUTBOX_SEALED, OUTBOX_STEP
+from relay.views import record as views
+from relay.web import refusals, verifications
 from tests.console import WHY, Served, Visitor, code_of, hire
 from tests.live import Live, eventually, message, private_network, redirect
 
@@ -38,6 +41,7 @@ A, B, C = CENTRES = ("ACTA", "ACTB", "ACTC")
 SCRIPT = "<script>alert('x')</script>"
 PAGE_SECONDS = 0.3
 DEAD_LETTERS = 10_000
+HEAD_BYTES = 4096
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +54,10 @@ async def served(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory
     network = redirect(private_network(tmp_path_factory.mktemp("acts") / "net", broker, "acts", CENTRES), want_two)
     for name, roles in {"olga": ("operate",), "oskar": ("operate",), "wanda": ("watch",), "audrey": ("audit",)}.items():
         hire(network, A, name, *roles)  # type: ignore[arg-type]
+    hire(network, B, "audrey", "audit")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RELAY_HANDOVER__ATTEMPTS", "1")
+        patch.setenv("RELAY_AUDIT__CHECKPOINT_SECONDS", "0.5")
         patch.setattr(refusals, "EVERY_SECONDS", 0.3)
         patch.setattr(engine, "BUSY_SECONDS", 0.3)
         both = Served(Live(network, broker))
@@ -284,6 +290,67 @@ async def test_the_record_is_verified_and_a_proof_taken_along(served: Served) ->
     assert (missing.status_code, code_of(missing.text)) == (404, "not-kept-here")
 
 
+async def test_the_audit_page_shows_who_countersigned(served: Served) -> None:
+    """Each witness stands there with how far its word goes and how old it is; C, where nobody is, has given none."""
+    wanda = await served.signed_in(A, "wanda")
+
+    async def countersigned() -> bool:
+        found = {one.centre: one.entries for one in (await views.record(served.heres[A])).witnesses}
+        return found.get(B) is not None and found.get(C, 0) is None
+
+    await eventually(countersigned)
+    page = (await wanda.get("/audit")).text
+    row = page.partition(f'<th scope="row"><b>{B}</b></th>')[2].partition("</tr>")[0]
+    assert row.count("<time datetime=") == 1
+
+
+async def test_a_long_verification_goes_on_while_the_page_says_how_far_it_is(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks is not kept waiting, who asks again is told of the same one, and its result stands there when it ended."""
+    audrey, here = await served.signed_in(A, "audrey"), served.heres[A]
+    monkeypatch.setattr(verifications, "PATIENCE_SECONDS", 0.0)
+    await served.live[A].centre.store.write(partial(_write_leaves, served.live[A].centre, 40_000))
+    for _ in range(2):
+        assert (await audrey.act("/audit", "/audit/verify")).status_code == 303
+    assert here.verifications.runs
+    run = here.verifications.latest
+    page = (await audrey.get("/audit")).text
+    assert "this page says what it finds" in page
+    assert (run is not None, run and run.ended_at) == (True, None)
+
+    async def ended() -> bool:
+        return "everything fits" in (await audrey.get("/audit")).text
+
+    await eventually(ended)
+    assert here.verifications.latest is not None
+    assert (here.verifications.latest.begun_at, here.verifications.latest.entries > 40_000) == (run and run.begun_at, True)
+
+
+def _write_leaves(centre: Centre, count: int, connection: Connection) -> None:
+    """Let a record be long."""
+    centre.audit.append(connection, [centre.audit.leaf(AuditStep.SEARCHED, centre.now(), actor="nobody")] * count)
+
+
+async def test_a_record_that_was_altered_is_shown_as_such(served: Served) -> None:
+    """The first entry that is not what was signed is named, with what it says now."""
+    audrey, centre = await served.signed_in(B, "audrey"), served.live[B].centre
+    await centre.store.write(partial(_write_leaves, centre, 600))
+
+    async def signed() -> bool:
+        found = await views.record(served.heres[B])
+        return (found.checkpoint_entries or 0) > 600
+
+    await eventually(signed)
+    altered = update(AUDIT).where(AUDIT.c.position == 7).values(leaf=f'{{"altered":"{SCRIPT}"}}'.encode())
+    await centre.store.write(lambda connection: connection.execute(altered).rowcount)
+    assert (await audrey.act("/audit", "/audit/verify")).status_code == 303
+    page = (await audrey.get("/audit")).text
+    for words in ("it is NOT what was signed", "FIRST FAULT", "Entry 7 of epoch", "&lt;script&gt;alert("):
+        assert words in page, words
+    assert SCRIPT not in page
+
+
 async def test_pages_of_a_node_whose_store_is_locked_say_so(served: Served) -> None:
     """While another program holds the store, every page answers and says what is wrong and what to do; an act is refused."""
     olga, id_ = await served.signed_in(A, "olga"), await sent(served, "LOCK")
@@ -393,6 +460,29 @@ async def test_a_node_that_is_refused_at_the_start_says_why_at_its_console(serve
             assert await asyncio.to_thread(process.wait, 30) == 78
     finally:
         store.unlink()
+
+
+async def test_a_node_whose_store_is_damaged_while_it_runs_says_so(served: Served, tmp_path: Path) -> None:
+    """The console answers with pages until the node ends, and then says why it did."""
+    network = served.live.network
+    store = load(network.node_file(C)).store.file
+    with started(network.node_file(C), 60, tmp_path / "log") as process:
+        async with httpx2.AsyncClient(base_url=f"http://{network.console(C)}", trust_env=False) as browser:
+            assert (await first_answer(browser, "/sign-in", process)).status_code == 200
+            for path in (store, store.with_name(f"{store.name}-wal")):  # where what was committed last still rests
+                with path.open("r+b") as file:
+                    file.seek(HEAD_BYTES)
+                    file.write(b"\xa5" * (path.stat().st_size - HEAD_BYTES))
+
+            async def says() -> bool:
+                with contextlib.suppress(httpx2.TransportError):
+                    await browser.get(f"http://{network.health(C)}/readyz")
+                    return "store-damaged" in (await browser.get("/sign-in")).text
+                return False
+
+            await eventually(says, 30)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 20) == 78
 
 
 async def first_answer(browser: httpx2.AsyncClient, path: str, process: subprocess.Popen[bytes]) -> httpx2.Response:
