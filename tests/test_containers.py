@@ -15,10 +15,13 @@ import pytest
 import yaml
 
 from relay.cli import run
-from relay.network import load_network
+from relay.network import load_network, write_network
+from relay.ports import HOST, free_ports
+from relay.rabbit import PrivateBroker
 from relay.rabbit import configuration as private
 from relay.settings import Settings, load
 from relay.tls import Identity, ServerTls
+from tests.live import Live, message
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
@@ -210,3 +213,47 @@ def test_rabbitmq_s_configuration_says_what_the_page_and_the_private_broker_say(
     places = re.compile(r"\.(ip|port|1|cacertfile|certfile|keyfile)$|^log\.")
     assert {key: value for key, value in own.items() if not places.search(key) and given.get(key) != value} == {}
     assert (DEPLOY / "rabbitmq" / "enabled_plugins").read_text(encoding="utf-8") == private.plugins(tls)
+
+
+class Deployed(PrivateBroker):
+    """A private RabbitMQ that runs with the configuration that is deployed, at other places and ports, on loopback."""
+
+    def _configuration(self) -> str:
+        text = (DEPLOY / "rabbitmq" / "rabbitmq.conf").read_text(encoding="utf-8")
+        for there, here in {
+            "listeners.ssl.default = 5671": f"listeners.ssl.1 = {HOST}:{self.amqp_port}",
+            "management.ssl.port = 15671": f"management.ssl.ip = {HOST}\nmanagement.ssl.port = {self.management_port}",
+            "/etc/rabbitmq/tls/": f"{self.folder}/tls/",
+            "/etc/rabbitmq/definitions.json": str(self.folder / "definitions.json"),
+        }.items():
+            assert there in text
+            text = text.replace(there, here)
+        return text
+
+
+async def test_rabbitmq_runs_with_the_configuration_and_nodes_reach_it_by_certificate(tmp_path: Path) -> None:
+    """A real RabbitMQ takes every line of it, and a message goes from one centre to another over TLS, without a password."""
+    amqp, management = free_ports(2)
+    network = write_network(
+        tmp_path / "net", ("CONA", "CONB"), f"amqps://{HOST}:{amqp}/", management=f"https://{HOST}:{management}"
+    )
+    broker = Deployed(
+        network.broker_folder,
+        amqp_port=amqp,
+        management_port=management,
+        admin=network.broker.admin,
+        password=network.broker.admin_password,
+        definitions=network.definitions(),
+        tls=network.broker.tls,
+        temporary=True,
+    )
+    with broker:
+        live = Live(network, broker)
+        await live.start("CONA", "CONB")
+        try:
+            stored = await live.submit("CONA", message(to=["CONB"]))
+            assert [one.id for one in await live.take("CONB")] == [stored.id]
+        finally:
+            await live.close()
+        with broker.management() as administrator:
+            assert administrator.plan(network.topology) == []
