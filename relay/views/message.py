@@ -1,9 +1,5 @@
 """One message's whole way: where it stands at every centre, what took it back, whose answer it awaits, what the record says.
 
-Of a message of this centre every ``accepted`` and ``delivered`` is a peer's signed receipt, with the time of the peer's clock;
-``sent``, ``expired`` and ``cancelled`` are this node's words. Of a received one it is known to whom it was addressed (its origin
-signed that) and what became of it here; where it stands at the others their origin alone knows.
-
 Nothing of the content is read here: :mod:`relay.views.content` does, with a reason.
 
 Errors raised: ``NotFound`` (``not-kept-here``), ``StoreTrouble``.
@@ -11,7 +7,7 @@ Errors raised: ``NotFound`` (``not-kept-here``), ``StoreTrouble``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -22,58 +18,19 @@ from relay import messages as models
 from relay.centre import Centre
 from relay.envelope import Core, read_core
 from relay.errors import NotFound
-from relay.receipts import TERMINAL
 from relay.store import Connection, aside, clocks, found, kept, outgoing, threads, traces
 from relay.store.aside import Received
 from relay.store.clocks import Clock
-from relay.store.history import ENDED, FINAL, WAITS, Step
+from relay.store.history import Step
 from relay.store.outgoing import Sent
 from relay.store.traces import ReceivedEvidence, SentEvidence
+from relay.views import recipient
+from relay.views.recipient import AtRecipient, TakenBack
 from relay.views.requests import OpenClock, shown
 from relay.views.times import Moment, Shown
 from relay.web.served import Served
 
 VERSIONS = ("updates", "cancels")
-
-
-class Promise(Shown):
-    """A signed word of a peer about a message."""
-
-    at: Moment = Field(description="by the clock of who says it")
-    receipt: str | None = Field(description="id of the signed receipt; null: it is this centre's own word, or not kept")
-
-
-class Late(Shown):
-    """What a recipient said after a message's terminal state, and against it; it changes nothing."""
-
-    state: str
-    at: Moment
-    code: str | None
-
-
-class Recall(Shown):
-    """How far a message is taken back at a centre that was sent it."""
-
-    by: str | None = Field(description="the update or cancel that it was sent last; null: it could not be reached")
-    purged_at: Moment | None = Field(description="when it signed that nothing older is left with it; null: not yet")
-
-
-class Recipient(Shown):
-    """Where a message stands with a recipient."""
-
-    centre: str
-    state: str | None = Field(description="its last state; null: its origin alone knows")
-    since: Moment | None
-    code: str | None = Field(description="why it was rejected, ended, or is dead")
-    queued_at: Moment | None = Field(description="when it was committed here to be sent")
-    sent_at: Moment | None = Field(description="when the broker had it for this recipient")
-    accepted: Promise | None = Field(description="the peer's node verified and stored it")
-    delivered: Promise | None = Field(description="the peer's own system took it")
-    rejected: Promise | None = Field(description="the peer's final no")
-    ended_at: Moment | None = Field(description="when this centre ended it: expired or cancelled")
-    next_attempt: Moment | None = Field(description="when what is deferred is tried again, where that is known")
-    notes: list[Late] = Field(description="what came after the terminal state and against it")
-    recall: Recall | None = Field(description="how far it is taken back there; null: nothing takes it back")
 
 
 class HereNow(Shown):
@@ -101,7 +58,7 @@ class Way(Shown):
     received_at: Moment | None = Field(description="when this centre's node had it")
     purged_at: Moment | None = Field(description="when its content was purged here")
     legal_hold: bool = Field(description="whether an order keeps it from being purged")
-    recipients: list[Recipient]
+    recipients: list[AtRecipient]
     here: HereNow | None = Field(description="of a received message")
     versions: list[str] = Field(description="its first version and the updates that are known here, oldest first")
     cancelled_by: list[str] = Field(description="the cancels that take it back, or that its node sent to withdraw it")
@@ -189,7 +146,7 @@ def _known(
 
 def _way_of_sent(node: Served, message: str, known: _Known, of: _Sent) -> Way:
     centre, sent = node.centre, of.sent
-    recalls = {one.centre: Recall(by=one.by, purged_at=one.purged_at) for one in of.recalls}
+    recalls = {one.centre: TakenBack(by=one.by, purged_at=one.purged_at) for one in of.recalls}
     return Way(
         id=message,
         direction="sent",
@@ -244,95 +201,15 @@ def kind_of(centre: Centre, tokens: frozenset[str]) -> str | None:
     return "update" if "update" in kinds else next(iter(kinds), None)
 
 
-def _recipient(node: Served, of: _Sent, to: str, steps: Sequence[Step], recall: Recall | None) -> Recipient:
-    first = _first(step for step in steps if not step.note)
-    last = _last(first)
-    due = node.pump.next_attempt(to, of.sent.lane) if last.state == "deferred" else None
-    ended = next((first[state] for state in sorted(ENDED) if state in first), None)
-    return Recipient(
-        centre=to,
-        state=last.state,
-        since=last.at,
-        code=last.code,
-        queued_at=_at(first.get("queued")),
-        sent_at=_at(first.get("sent")),
-        accepted=_promise(of, to, first.get("accepted")),
-        delivered=_promise(of, to, first.get("delivered")),
-        rejected=_promise(of, to, first.get("rejected")),
-        ended_at=_at(ended),
-        next_attempt=due,
-        notes=[Late(state=step.state, at=step.at, code=step.code) for step in steps if step.note],
-        recall=recall,
-    )
+def _recipient(node: Served, of: _Sent, to: str, steps: Sequence[Step], recall: TakenBack | None) -> AtRecipient:
+    return recipient.of_ours(of.evidence, of.receipts, to, steps, recall, node.pump.next_attempt(to, of.sent.lane))
 
 
-def _first(steps: Iterable[Step]) -> dict[str, Step]:
-    found: dict[str, Step] = {}
-    for step in steps:
-        found.setdefault(step.state, step)
-    return found
-
-
-def _last(first: dict[str, Step]) -> Step:
-    """Return where a message stands: its final word, else why it waits, else the furthest promise."""
-    for states in (sorted(FINAL), WAITS, ("accepted",), ("sent",)):
-        if here := [first[state] for state in states if state in first]:
-            return here[0]
-    return first["queued"]
-
-
-def _promise(of: _Sent, to: str, step: Step | None) -> Promise | None:
-    if step is None:
-        return None
-    numbers = (one.receipt for one in of.evidence.said if (one.recipient, one.state, one.at) == (to, step.state, step.at))
-    number = next((one for one in numbers if one is not None), None)
-    return Promise(at=step.at, receipt=of.receipts.get(number) if number is not None else None)
-
-
-def _addressed(centre: Centre, core: Core, row: Received) -> list[Recipient]:
+def _addressed(centre: Centre, core: Core, row: Received) -> list[AtRecipient]:
     """Return to whom a received message was addressed: this centre first, of the others nothing is known."""
     others = sorted(to.centre for to in core.to if to.centre != centre.id)
-    return [_ours(centre.id, row), *(_nothing_known(other) for other in others)]
-
-
-def _ours(me: str, row: Received) -> Recipient:
-    refused = row.state in ("quarantined", "rejected")
-    on_arrival = refused and row.since == row.received_at
-    state = "accepted" if row.state not in (*TERMINAL, "quarantined", "withdrawn") else row.state
-    return Recipient(
-        **{
-            **dict(_nothing_known(me)),
-            "state": "rejected" if row.state == "quarantined" else state,
-            "since": row.since,
-            "code": row.code if refused else None,
-            "accepted": None if on_arrival or row.state == "quarantined" else Promise(at=row.received_at, receipt=None),
-            "delivered": Promise(at=row.since, receipt=None) if row.state == "delivered" else None,
-            "rejected": Promise(at=row.since, receipt=None) if refused else None,
-        }
-    )
-
-
-def _nothing_known(centre: str) -> Recipient:
-    return Recipient(
-        centre=centre,
-        state=None,
-        since=None,
-        code=None,
-        queued_at=None,
-        sent_at=None,
-        accepted=None,
-        delivered=None,
-        rejected=None,
-        ended_at=None,
-        next_attempt=None,
-        notes=[],
-        recall=None,
-    )
+    return [recipient.here(centre.id, row), *(recipient.unknown(other) for other in others)]
 
 
 def _clocks(centre: Centre, known: _Known) -> list[OpenClock]:
     return [shown(clock, known.answers, centre.now()) for clock in known.clocks]
-
-
-def _at(step: Step | None) -> int | None:
-    return None if step is None else step.at
