@@ -66,6 +66,7 @@ class AuditStep(StrEnum):
     SUSPECTED = "suspected"
     ACCESS_REFUSED = "access-refused"
     CLIENT_CHANGED = "client-changed"
+    SIGNED_IN = "signed-in"
     APPROVAL_ASKED = "approval-asked"
     APPROVAL_GIVEN = "approval-given"
     APPROVAL_REFUSED = "approval-refused"

@@ -124,13 +124,20 @@ async def test_sign_in_and_out(served: Served) -> None:
     visitor = served.visitor(A)
     answer = await visitor.sign_in("anna", target="/?x=1")
     assert (answer.status_code, answer.headers["location"]) == (303, "/?x=1")
+    await eventually(lambda: leaves(served, step="signed-in", actor="anna (Anna Example)", why="127.0.0.1"))
     cookie = answer.headers["set-cookie"]
     assert cookie.startswith(f"relay-session-{A}=")
     assert {"HttpOnly", "Path=/", "SameSite=strict"} <= set(cookie.split("; "))
     page = await visitor.get("/")
     assert page.status_code == 200
     assert "Anna Example (operate, audit)" in page.text
+    assert '<noscript><meta http-equiv="refresh" content="20;url=/?refreshed=1"></noscript>' in page.text
     assert (await visitor.get("/sign-in?next=/nothing")).headers["location"] == "/nothing"
+    before = dict(visitor.client.cookies)
+    await visitor.sign_in("anna")
+    other = served.visitor(A)
+    other.client.cookies.update(before)
+    assert (await other.get("/")).status_code == 303  # who signs in anew has one session
     kept = dict(visitor.client.cookies)
     assert (await visitor.post("/sign-out")).headers["location"] == "/sign-in"
     visitor.client.cookies.update(kept)

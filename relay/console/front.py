@@ -9,9 +9,13 @@ from typing import cast
 
 from starlette.requests import Request
 
+from relay.audit import AuditStep
+from relay.clients import Client
 from relay.console.live import Lives
 from relay.console.session import Session, Sessions
 from relay.errors import RelayError, StoreTrouble
+from relay.log import Event
+from relay.web.record import commit
 from relay.web.served import Here
 
 FRESH_SECONDS = 1.0
@@ -73,6 +77,28 @@ class Front:
     lives: Lives
     trying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     """Passwords that are tried at once: each takes 32 MiB."""
+    noting: set[asyncio.Task[None]] = field(default_factory=set)
+    """Sign-ins that are being written to the record."""
+
+    def note(self, client: Client, address: str) -> None:
+        """Write to the record that somebody signed in, in the background: nobody waits for a store that does not answer."""
+        task = asyncio.create_task(self._note(client, address), name="console notes a sign-in")
+        self.noting.add(task)
+        task.add_done_callback(self.noting.discard)
+
+    async def _note(self, client: Client, address: str) -> None:
+        centre = self.here.centre
+        leaf = centre.audit.leaf(AuditStep.SIGNED_IN, centre.now(), actor=client.actor, why=address)
+        try:
+            await commit(centre, lambda connection: centre.audit.append(connection, [leaf]))
+        except RelayError as trouble:
+            centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
+
+    async def close(self) -> None:
+        """Let what is written be written, for a moment, and ask no more."""
+        if self.noting:
+            await asyncio.wait(self.noting, timeout=SLOW_SECONDS)
+        await self.condition.close()
 
     @property
     def cookie(self) -> str:

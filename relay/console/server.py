@@ -55,7 +55,7 @@ class Console:
                 self._server.should_exit = self._stopping.is_set()
                 await serve(self._server, listener)
         finally:
-            await front.condition.close()
+            await front.close()
             self._stopped.set()
 
 

@@ -54,6 +54,8 @@ async def sign_in(request: Request) -> Response:
     here_, front_ = here(request), front(request)
     here_.centre.metrics.sign_ins.labels("signed-in").inc()
     here_.centre.log.info(Event.SIGNED_IN, client=client.name)
+    front_.note(client, address(request))
+    front_.sessions.end(request.cookies.get(front_.cookie, ""))
     response = RedirectResponse(target, 303)
     _give_cookie(front_, response, front_.sessions.begin(client))
     return response
@@ -100,10 +102,9 @@ async def _try(front_: Front, password: str, held: str) -> bool:
             await front_.trying.acquire()
     except TimeoutError:
         raise TooMany("too-many-sign-ins", "Too many sign-ins are tried at once.", WAIT_SECONDS) from None
-    try:
-        return await asyncio.shield(asyncio.to_thread(passwords.right, password, held))
-    finally:
-        front_.trying.release()
+    trying = asyncio.create_task(asyncio.to_thread(passwords.right, password, held))
+    trying.add_done_callback(lambda _: front_.trying.release())  # a thread goes on when the browser that asked is gone
+    return await asyncio.shield(trying)
 
 
 async def _refused(request: Request, error: RelayError, target: str, name: str) -> Response:

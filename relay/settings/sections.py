@@ -274,7 +274,9 @@ class ConsoleSettings(_Section):
     session_minutes: float = Field(30, gt=0, description="how long who is signed in may do nothing")
     session_hours: float = Field(12, gt=0, description="how long who is signed in stays so at most")
     attempts_per_minute: float = Field(
-        10, gt=0, description="sign-ins that may be tried with one name; from one address three times as many"
+        10,
+        gt=0,
+        description="sign-ins tried with one name from one address; three times that from an address, ten times with a name",
     )
     live_seconds: float = Field(2, ge=0.5, description="shortest pause between two looks at what an open page shows")
     last_words_seconds: float = Field(

@@ -85,8 +85,13 @@ class Limits:
             raise TooMany("too-many-failures", sentence, wait)
 
     def sign_in(self, name: str, address: str, most: float, now: float) -> None:
-        """Count a sign-in that is tried; raise when there were more than ``most`` a minute of the name, or thrice that here."""
-        for key, per_minute in ((("sign-ins", "of", name), most), (("sign-ins", "from", address), 3 * most)):
+        """Count a sign-in that is tried; raise when there were too many.
+
+        That is ``most`` a minute with one name from one address, three times as many from one address, and ten times as many
+        with one name: who tries from many addresses does not shut its owner out as easily as who tries from one.
+        """
+        for what, per_minute in (((name, address), most), ((address,), 3 * most), ((name, None), 10 * most)):
+            key = ("sign-ins", *what)
             if wait := self._bucket(key, per_minute / MINUTE, MINUTE, now).take(1, now):
                 sentence = f"Too many sign-ins were tried; try again in {whole_seconds(wait)} s."
                 raise TooMany("too-many-sign-ins", sentence, wait)
