@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from typing import Any, Literal
@@ -22,9 +23,9 @@ from relay.settings import load
 from relay.store import Connection
 from relay.topology import queue
 from relay.web.served import make_here
-from tests.live import Live, eventually, message, private_network
+from tests.live import Live, eventually, message, private_network, signatures
 from tests.test_recall import cancel
-from tests.watched import RULES, Asked, Prometheus, configuration, of_panels, of_rules, prometheus, substituted
+from tests.watched import RULES, Asked, Prometheus, configuration, of_metrics, of_panels, of_rules, prometheus, substituted
 
 A, B, C = CENTRES = ("PROMA", "PROMB", "PROMC")
 """C never runs: what goes there stays open, and makes A late."""
@@ -38,6 +39,7 @@ HURRIED = {
     "RELAY_BROKER__RECONNECT_SECONDS": "1",
     "RELAY_AUDIT__CHECKPOINT_SECONDS": "1",
     "RELAY_AUDIT__VERIFY_SECONDS": "2",
+    "RELAY_DIRECTORY__POLL_SECONDS": "0.2",
     "RELAY_RETENTION__EVERY_SECONDS": "1",
     "RELAY_ALARMS__FLASH": "0.5",
     "RELAY_ALARMS__ROUTINE": "0.5",
@@ -116,6 +118,7 @@ async def trouble(live: Served) -> None:
     await lose(live)
     await refuse(live)
     await withdraw(live)
+    await contradict(live)
     await differ(live)
     await guess(live)
 
@@ -172,6 +175,19 @@ async def withdraw(live: Served) -> None:
     raw = message(to=[B])
     await live.submit(A, cancel(await live.submit(A, raw), raw))
     await eventually(lambda: counted(live, B, "purged"))
+
+
+async def contradict(live: Served) -> None:
+    """Put another directory of the same version, which all authorities signed, into A's files for a while."""
+    folder = live.network.centre(A)
+    files = (folder / "directory.json", folder / "directory.signatures.json")
+    true = [file.read_bytes() for file in files]
+    other = json.dumps(json.loads(true[0])).encode()
+    for file, raw in zip(files, (other, signatures(live.network, other)), strict=True):
+        file.write_bytes(raw)
+    await eventually(lambda: counted(live, A, "directories"))
+    for file, raw in zip(files, true, strict=True):
+        file.write_bytes(raw)
 
 
 async def differ(live: Served) -> None:
@@ -253,8 +269,8 @@ async def test_every_expression_of_every_panel_has_data(watching: Prometheus) ->
 
 
 async def test_every_expression_of_every_rule_has_data(watching: Prometheus) -> None:
-    """No rule is silent because what it asks for does not exist."""
-    assert await finally_answered(watching, list(of_rules())) == []
+    """No rule is silent because what it asks for, or one of the metrics in it, does not exist."""
+    assert await finally_answered(watching, [*of_rules(), *of_metrics()]) == []
 
 
 async def test_the_choices_of_the_dashboards_are_the_centres(watching: Prometheus) -> None:

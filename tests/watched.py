@@ -57,6 +57,14 @@ def of_rules() -> Iterator[Asked]:
                 yield Asked(f"{file.stem}: {rule.get('alert', rule.get('record'))}", always(rule["expr"]))
 
 
+def of_metrics() -> Iterator[Asked]:
+    """Return every metric that a rule names, alone: a rule with an ``or`` has an answer when one side has."""
+    for file in RULES:
+        for rule in (one for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"] for one in group["rules"]):
+            for name in sorted(set(re.findall(r"\b(?:relay|process)_\w+", rule["expr"]))):
+                yield Asked(f"{file.stem}: {name}", name)
+
+
 def always(expression: str) -> str:
     """Return a rule's expression with comparisons that answer 1 or 0, and with what may be absent taken as it is when present.
 
