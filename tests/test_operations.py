@@ -8,6 +8,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import signal
 import sqlite3
 import stat
@@ -23,7 +24,7 @@ from sqlalchemy import create_engine
 
 from relay import cli
 from relay.errors import Misconfigured, RelayError
-from relay.network import Network
+from relay.network import Network, write_network
 from relay.rabbit import PrivateBroker
 from relay.settings import load
 from relay.store import Store, record
@@ -344,6 +345,9 @@ async def test_a_backup_replaces_nothing_and_leaves_nothing_half_done(tmp_path: 
         assert isinstance(found.value, Misconfigured) == (found.value.code != "cannot-write")
         return found.value.code
 
+    settings = write_network(tmp_path / "net", (A,)).node_file(A)
+    assert cli.run(["store", "backup", str(tmp_path / "copy.db"), "--config", str(settings), "--json"]) == 78, "no store yet"
+    shutil.rmtree(tmp_path / "net")
     assert refused(file, "there.db") == "cannot-write"
     assert (tmp_path / "there.db").read_text(encoding="utf-8") == "something"
     assert refused(file, "nowhere/copy.db") == "cannot-write"
