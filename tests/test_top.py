@@ -100,8 +100,8 @@ async def test_this_centre_says_how_it_does(seen: Network) -> None:
     """Ready, connected, nothing to send, and one recipient without a receipt."""
     assert seen.centre.id == A
     assert (seen.centre.ready, seen.centre.broker_connected, seen.centre.unsent_envelopes) == (True, True, 0)
-    assert seen.centre.open_deliveries is not None
-    assert seen.centre.open_deliveries >= 1
+    assert seen.centre.open_messages is not None
+    assert seen.centre.open_messages >= 1
     assert seen.trouble == []
 
 
@@ -132,12 +132,12 @@ def unreadable(node: Node) -> Iterator[None]:
 
 
 async def test_without_its_store_a_node_still_says_who_is_silent(live: Live) -> None:
-    """Who lives, who is late and whom to call is known without the store; what is not is left open, and why is said."""
+    """Who lives, who is late and whom to call is known without the store; what else is not is left open, and why is said."""
     with unreadable(live[A]):
         seen = await network(live[A])
     assert seen.trouble
     assert not seen.centre.ready
-    assert (seen.centre.unsent_envelopes, seen.centre.open_deliveries) == (None, None)
+    assert seen.centre.open_messages
     first = seen.peers[0]
     assert (first.centre, first.state, first.heard_at) == (C, "silent", None)
     assert first.late

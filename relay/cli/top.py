@@ -97,7 +97,7 @@ def summary(network: dict[str, Any]) -> list[str]:
     here = network["centre"]
     ready = "● ready" if here["ready"] else "✖ not ready"
     broker = "connected" if here["broker_connected"] else "not connected"
-    unsent, open_ = (NOTHING if here[name] is None else here[name] for name in ("unsent_envelopes", "open_deliveries"))
+    unsent, open_ = here["unsent_envelopes"], NOTHING if here["open_messages"] is None else here["open_messages"]
     lines = [
         f"{here['id']}  {ready}  {network['at']}  Broker: {broker}  Envelopes not yet sent: {unsent}  "
         f"Without a receipt: {open_}  Directory: {here['directory_version']}  Epoch: {here['epoch']}  Version: {here['release']}"

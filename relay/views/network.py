@@ -1,8 +1,8 @@
 """The network as this centre sees it: itself, and every peer, those that need somebody first.
 
 Peers stand in this order: silent, then late, then not yet heard since this node's start, then the others; by id among equals.
-What the store knows is left open while it can't be read, and ``trouble`` says why; who lives, who is late and whom to call is
-known without it.
+What the store knows is left open while it can't be read, and ``trouble`` says why; who lives, who is late, what was open at the
+last look, and whom to call is known without it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from relay.clock import to_ms
 from relay.directory import Member
 from relay.errors import StoreTrouble
 from relay.observation import SPAN_SECONDS, Observation
-from relay.store import Connection, outgoing
 from relay.views import peers
 from relay.views.peers import PeerState, Rows
 from relay.views.times import Moment, Shown, local
@@ -63,7 +62,7 @@ class Peer(PeerState):
 
 
 class ThisCentre(Shown):
-    """The centre whose node this is, and how the node does; a number is null when the store can't be read."""
+    """The centre whose node this is, and how the node does."""
 
     id: str
     name: str
@@ -76,8 +75,10 @@ class ThisCentre(Shown):
     directory_expires_at: Moment
     release: str
     broker_connected: bool
-    unsent_envelopes: int | None = Field(description="envelopes that wait for the broker")
-    open_deliveries: int | None = Field(description="(envelope, recipient) pairs without a terminal receipt")
+    unsent_envelopes: int = Field(description="envelopes that wait for the broker")
+    open_messages: int | None = Field(
+        description="messages without a terminal receipt, once for each recipient; null: not looked at yet"
+    )
     local_time: str | None
     utc_offset: str | None
 
@@ -106,30 +107,26 @@ class Asked(Protocol):
 async def network(node: Served, readiness: Asked | None = None) -> Network:
     """Return the network as this centre sees it; without ``readiness`` the node is asked anew whether it is ready."""
     problems = await (readiness or Readiness(node)).problems()
-    found, counts, trouble = await _read(node)
+    found, trouble = await _read(node)
     now, seen = node.centre.now(), node.observer.latest
     shown = [_peer(node, member, found, seen, now) for member in peers.others(node)]
     return Network(
         at=now,
-        centre=_centre(node, problems, counts, now),
+        centre=_centre(node, problems, seen, now),
         peers=sorted(shown, key=_urgency),
         observed_at=seen.at if seen else None,
         trouble=list(dict.fromkeys([*trouble, *([node.observer.trouble.detail] if node.observer.trouble else [])])),
     )
 
 
-async def _read(node: Served) -> tuple[Rows, dict[str, int], list[str]]:
-    def both(connection: Connection) -> tuple[Rows, dict[str, int]]:
-        return peers.rows(connection), outgoing.counts(connection)
-
+async def _read(node: Served) -> tuple[Rows, list[str]]:
     try:
-        found, counts = await node.centre.store.read(both)
+        return await node.centre.store.read(peers.rows), []
     except StoreTrouble as trouble:
-        return Rows(), {}, [trouble.detail]
-    return found, counts, []
+        return Rows(), [trouble.detail]
 
 
-def _centre(node: Served, problems: tuple[str, ...], counts: dict[str, int], now: int) -> ThisCentre:
+def _centre(node: Served, problems: tuple[str, ...], seen: Observation | None, now: int) -> ThisCentre:
     centre, register = node.centre, node.centre.directory
     member = register.member(centre.id)
     time, offset = _clock(now, member)
@@ -145,8 +142,8 @@ def _centre(node: Served, problems: tuple[str, ...], counts: dict[str, int], now
         directory_expires_at=to_ms(register.expires_at),
         release=relay.__version__,
         broker_connected=node.broker.connected.is_set(),
-        unsent_envelopes=counts.get("unsent"),
-        open_deliveries=counts.get("open"),
+        unsent_envelopes=node.pump.waiting,
+        open_messages=sum(peer.open for peer in seen.peers) if seen else None,
         local_time=time,
         utc_offset=offset,
     )
