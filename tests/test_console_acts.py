@@ -124,9 +124,14 @@ async def done(who: Visitor, side: str, id_: str, verb: str, **fields: str) -> s
 
 
 async def test_every_page_answers(served: Served) -> None:
-    """Each of the three pages shows what it is for, to who may only watch, with nobody's form on it."""
+    """Each of the pages shows what it is for, to who may only watch, with nobody's form on it."""
     wanda = await served.signed_in(A, "wanda")
-    for path, words in {"/trouble": "Trouble", "/directory": "May publish", "/audit": "Countersignatures"}.items():
+    for path, words in {
+        "/trouble": "Trouble",
+        "/directory": "Policy for all",
+        f"/directory/{B}": "May publish",
+        "/audit": "Countersignatures",
+    }.items():
         answer = await wanda.get(path)
         assert (answer.status_code, words in answer.text) == (200, True), answer.text
         assert 'name="reason"' not in answer.text
@@ -135,6 +140,7 @@ async def test_every_page_answers(served: Served) -> None:
         assert (await wanda.get(bad)).status_code == 422, bad
     assert (await wanda.get("/trouble/sent/nobody-sent-it")).status_code == 404
     assert (await wanda.get("/trouble/elsewhere/x")).status_code == 404
+    assert (await wanda.get("/directory/NOBODY")).status_code == 404
 
 
 async def test_a_message_on_its_way_is_held_released_sent_again_and_discarded(served: Served) -> None:

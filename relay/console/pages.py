@@ -6,10 +6,10 @@ from typing import Any
 
 from starlette.routing import Route
 
-from relay.console import audit, directory, message, messages, network, queues, requests, stuck, trouble
+from relay.console import audit, directory, member, message, messages, network, queues, requests, stuck, trouble
 from relay.console.page import Page
 
-MODULES: tuple[Any, ...] = (network, queues, messages, message, trouble, stuck, requests, directory, audit)
+MODULES: tuple[Any, ...] = (network, queues, messages, message, trouble, stuck, requests, directory, member, audit)
 """Each has ``PAGE``, and ``ROUTES`` for its acts."""
 
 

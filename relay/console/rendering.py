@@ -1,6 +1,7 @@
 """Pages from templates: whatever a template is given is escaped, and times, ages and tables look alike everywhere.
 
-There is one environment of Jinja2 per language, made when it is first needed. The macros of ``parts.html`` are the global
+There is one environment of Jinja2 per language; :func:`prepare` makes them all, so that no page keeps the node from its messages
+for the time that takes. The macros of ``parts.html`` are the global
 ``parts``. What they need of the moment (the session's form tokens, the centre's time zone, the time) is in a context variable
 while a template is rendered, which happens without a pause.
 """
@@ -14,8 +15,10 @@ from dataclasses import dataclass
 from functools import cache
 from urllib.parse import quote, urlencode
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, PackageLoader, StrictUndefined
+from jinja2.bccache import Bucket
 
+from relay import codes
 from relay.clock import from_ms, iso
 from relay.console import files
 from relay.console.languages import LANGUAGES, translated, translations
@@ -48,6 +51,33 @@ def at(moment: Moment) -> Iterator[None]:
         _moment.reset(token)
 
 
+class _Compiled(BytecodeCache):
+    """What a template was compiled to, for all languages: it is the same code."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Take what is known of a template."""
+        if (known := self._known.get(bucket.key)) is not None:
+            bucket.bytecode_from_string(known)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep what a template was compiled to."""
+        self._known[bucket.key] = bucket.bytecode_to_string()
+
+
+_compiled = _Compiled()
+
+
+def prepare() -> None:
+    """Compile every template for every language: some tenths of a second, for a thread."""
+    for language in LANGUAGES:
+        made = environment(language)
+        for name in made.list_templates(extensions=["html"]):
+            made.get_template(name)
+
+
 @cache
 def environment(language: str) -> Environment:
     """Return the environment of a language."""
@@ -55,6 +85,7 @@ def environment(language: str) -> Environment:
         loader=PackageLoader("relay.console"),
         autoescape=True,
         undefined=StrictUndefined,
+        bytecode_cache=_compiled,
         trim_blocks=True,
         lstrip_blocks=True,
         extensions=["jinja2.ext.i18n", "jinja2.ext.do"],
@@ -72,6 +103,7 @@ def environment(language: str) -> Environment:
         with_query=with_query,
         told=lambda words: translated(language, words),
         decimal=lambda number, digits=1: _decimal(language, number, digits),
+        label=lambda name, code: _label(language, name, code),
     )
     made.filters["path"] = lambda value: quote(str(value), safe="")
     made.globals["parts"] = made.get_template("parts.html").module
@@ -126,3 +158,11 @@ def _decimal(language: str, number: float, digits: int) -> str:
     from babel.numbers import format_decimal  # noqa: PLC0415 - heavy; the pages of a quiet node need none
 
     return str(format_decimal(round(number, digits), locale=language))
+
+
+def _label(language: str, name: str, code: str) -> str:
+    """Return what people call a code of a list; of one that is not known here, the code."""
+    try:
+        return codes.label(name, code, language)
+    except KeyError:
+        return code

@@ -2,28 +2,23 @@
 
 It also says by which version each peer goes, as its last heartbeat told: whoever goes by another judges by other rules.
 
-Errors raised: ``StoreTrouble`` by :func:`versions` alone; the directory itself is in memory.
+Errors raised: ``StoreTrouble`` by :func:`versions` alone (the directory itself is in memory), ``NotFound`` (``unknown-peer``).
 """
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 
 from pydantic import Field
 
 from relay.clock import from_ms, to_ms
-from relay.directory import Directory, Entitlement, Key, Member
+from relay.directory import Directory, Entitlement, Member
+from relay.errors import NotFound
 from relay.store import Connection, peers
+from relay.views.member_keys import ListedKey, days_left, keys
 from relay.views.peers import Duty
 from relay.views.times import Moment, Shown, local
 from relay.web.served import Served
-
-DAY_SECONDS = 86_400
-SOON_DAYS = 60
-"""Within so many days of its end a key is shown as ending soon, as `relay.custody` says it first."""
-
-KeyState = Literal["valid", "soon", "announced", "expired", "revoked"]
 
 
 class Kept(Shown):
@@ -58,21 +53,8 @@ class Right(Shown):
     nominal: bool = Field(description="whether it covers messages with personal data")
 
 
-class ListedKey(Shown):
-    """A public key of a member."""
-
-    id: str
-    use: str = Field(description="signing, sealing or checkpoint")
-    algorithm: str
-    state: KeyState
-    valid_from: Moment
-    valid_until: Moment
-    revoked_from: Moment | None
-    days_left: int | None = Field(description="whole days until it ends or is revoked; null when it is over")
-
-
 class Centre(Shown):
-    """A member of the network."""
+    """A member of the network, in one row."""
 
     id: str
     name: str
@@ -86,12 +68,21 @@ class Centre(Shown):
     local_time: str | None = Field(description="what clocks show at its seat; null: its time zone is not known here")
     duty: Duty
     clearance: str
+    keys_days: int | None = Field(
+        description="whole days until a key to sign or to seal with is missing; null: one is missing now"
+    )
+    directory_version: int | None = Field(description="by which version it goes; null: not known")
+    differs: Literal["version", "bytes"] | None = Field(description="bytes: it has other bytes than ours under the same version")
+
+
+class Detail(Shown):
+    """All that the directory says of a member."""
+
+    centre: Centre
     publish: list[Right]
     subscribe: list[Right]
     reads: dict[str, list[str]] = Field(description="kind: versions that its node can read")
     keys: list[ListedKey] = Field(description="by use, the newest first")
-    directory_version: int | None = Field(description="by which version it goes; null: not known")
-    differs: Literal["version", "bytes"] | None = Field(description="bytes: it has other bytes than ours under the same version")
 
 
 class Listing(Shown):
@@ -129,6 +120,21 @@ def listing(node: Served, known: dict[str, peers.Peer]) -> Listing:
         reason=register.reason,
         rules=_rules(register),
         members=[_centre(node, register, one, known.get(one.id), now) for one in members],
+    )
+
+
+def detail(node: Served, known: dict[str, peers.Peer], centre: str) -> Detail:
+    """Return all that the directory says of a member; raise ``NotFound`` (``unknown-peer``) when it lists no such centre."""
+    register, now = node.centre.directory, node.centre.now()
+    member = next((one for one in register.members if one.id == centre), None)
+    if member is None:
+        raise NotFound("unknown-peer", f"The directory, version {register.version}, lists no such centre.")
+    return Detail(
+        centre=_centre(node, register, member, known.get(centre), now),
+        publish=[_right(one) for one in member.publish],
+        subscribe=[_right(one) for one in member.subscribe],
+        reads={kind: list(some) for kind, some in sorted(member.reads.items())},
+        keys=keys(member, from_ms(now)),
     )
 
 
@@ -175,10 +181,7 @@ def _centre(node: Served, register: Directory, member: Member, heard: peers.Peer
         local_time=shown.isoformat(timespec="minutes") if shown else None,
         duty=Duty(name=member.contact.name, telephone=member.contact.telephone, email=member.contact.email),
         clearance=member.clearance,
-        publish=[_right(one) for one in member.publish],
-        subscribe=[_right(one) for one in member.subscribe],
-        reads={kind: list(some) for kind, some in sorted(member.reads.items())},
-        keys=_keys(member, from_ms(now)),
+        keys_days=days_left(member, from_ms(now)),
         directory_version=register.version if mine else heard.directory if heard else None,
         differs=None if mine or heard is None else _differs(register, heard),
     )
@@ -192,34 +195,3 @@ def _differs(register: Directory, heard: peers.Peer) -> Literal["version", "byte
 
 def _right(one: Entitlement) -> Right:
     return Right(crime_types=list(one.crime_types), regions=list(one.regions), kinds=list(one.kinds), nominal=one.nominal)
-
-
-def _keys(member: Member, now: datetime) -> list[ListedKey]:
-    uses = ("signing", "checkpoint", "sealing")
-    ordered = sorted(member.keys, key=lambda key: (uses.index(key.use), -key.valid_from.timestamp(), key.id))
-    return [_key(key, now) for key in ordered]
-
-
-def _key(key: Key, now: datetime) -> ListedKey:
-    end = min(key.valid_until, key.revoked_from or key.valid_until)
-    left = (end - now).total_seconds()
-    return ListedKey(
-        id=key.id,
-        use=key.use,
-        algorithm=key.algorithm,
-        state=_state(key, now, left),
-        valid_from=to_ms(key.valid_from),
-        valid_until=to_ms(key.valid_until),
-        revoked_from=to_ms(key.revoked_from) if key.revoked_from else None,
-        days_left=int(left // DAY_SECONDS) if left > 0 else None,
-    )
-
-
-def _state(key: Key, now: datetime, left: float) -> KeyState:
-    if key.revoked_from is not None and key.revoked_from <= now:
-        return "revoked"
-    if left <= 0:
-        return "expired"
-    if key.valid_from > now:
-        return "announced"
-    return "soon" if left < SOON_DAYS * DAY_SECONDS else "valid"
