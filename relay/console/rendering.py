@@ -1,9 +1,8 @@
 """Pages from templates: whatever a template is given is escaped, and times, ages and tables look alike everywhere.
 
 There is one environment of Jinja2 per language; :func:`prepare` makes them all, so that no page keeps the node from its messages
-for the time that takes. The macros of ``parts.html`` are the global
-``parts``. What they need of the moment (the session's form tokens, the centre's time zone, the time) is in a context variable
-while a template is rendered, which happens without a pause.
+for the time that takes. The macros of ``parts.html`` are the global ``parts``. What they need of the moment (the session's form
+tokens, the centre's time zone, the time) is in a context variable while a template is rendered, which happens without a pause.
 """
 
 from __future__ import annotations

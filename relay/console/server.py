@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 
+from relay.console import rendering
 from relay.console.app import make_app
 from relay.console.front import make_front
 from relay.errors import RelayError
@@ -51,6 +52,7 @@ class Console:
         front = make_front(here_, encrypted=encryption is not None)
         try:
             with listening(address) as listener:
+                await asyncio.to_thread(rendering.prepare)
                 self._server = Server(config(make_app(front), settings.api, encryption))
                 self._server.should_exit = self._stopping.is_set()
                 await serve(self._server, listener)
