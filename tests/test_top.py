@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
+import os
+import pty
+import re
+import select
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -132,7 +141,7 @@ def unreadable(node: Node) -> Iterator[None]:
 
 
 async def test_without_its_store_a_node_still_says_who_is_silent(live: Live) -> None:
-    """Who lives, who is late and whom to call is known without the store; what else is not is left open, and why is said."""
+    """Who lives, who is late and whom to call is known without the store; what else is not known is left open, and says why."""
     with unreadable(live[A]):
         seen = await network(live[A])
     assert seen.trouble
@@ -171,10 +180,34 @@ async def test_the_api_and_the_command_say_it(live: Live, capfd: Any) -> None:
         assert "flash: " in first
         assert "Duty officer, +" in first
         assert lines.index(first) < next(at for at, line in enumerate(lines) if line.startswith(f"{B} "))
+        assert await asyncio.to_thread(watched, str(live.network.node_file(A))) == 0
     finally:
         await api.stop()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def watched(config: str) -> int:
+    """Run `relay top` on a terminal until it has drawn twice, press Ctrl-C, and return how it ended."""
+    ours, theirs = pty.openpty()
+    environment = {"PATH": "/usr/bin:/bin", "TERM": "xterm", "COLUMNS": "240", "LINES": "50"}
+    words = [sys.executable, "-m", "relay", "top", "--config", config]
+    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        drawn, limit = b"", time.monotonic() + 40
+        while drawn.count(b"Duty contact") < 2:
+            assert time.monotonic() < limit, drawn
+            if select.select([ours], [], [], 1)[0]:
+                drawn += os.read(ours, 65_536)
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # what it clears at the end; a terminal whose other side is closed is an error
+            while os.read(ours, 65_536):
+                pass
+        status = process.wait(20)
+    os.close(ours)
+    assert f"{C} Centre {C}".encode() in drawn
+    assert re.search(rb"\x1b\[[0-9;]*3[0-7]m", drawn) is None, "no colour"
+    return status
 
 
 async def test_a_terminal_shows_every_peer(seen: Network) -> None:
