@@ -69,8 +69,9 @@ rabbitmq4: setup test-packages ## Run what concerns the broker against RabbitMQ 
 	  tests/test_rabbit.py tests/test_paths.py tests/test_repair.py tests/test_recall.py
 	RELAY_RABBITMQ=$(abspath $(DEBIAN13))/relay $(BIN)/python -m tests.chaos --short --messages 400 --faults 13 --seed 2016
 
-docs: setup ## Write the reference pages, schemas and examples that are generated from the code.
+docs: setup ## Write the reference pages, schemas, examples and dashboards that are generated from the code.
 	$(BIN)/python -m docs.generate
+	$(BIN)/python -m deploy.grafana.make
 
 lock: ## Write the locks anew (needs uv); they carry hashes and no address.
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock pyproject.toml

@@ -162,6 +162,8 @@ def table(
 ) -> Panel:
     """Return a table of what the expressions give for the same labels ``by``, the highest of the column ``sort`` first."""
     names = {f"Value #{letter}": column.heading for letter, column in zip(letters(), columns, strict=False)}
+    if len(columns) == 1:  # the result of a query that is alone is called so
+        names = {"Value": columns[0].heading}
     order = {name: place for place, name in enumerate([*by, *names])}
     columned = [
         override(
