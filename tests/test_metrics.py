@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from relay import heartbeats, messages, observing, topology
 from relay.desk import Order
+from relay.errors import BrokerTrouble
 from relay.lag import Lag
 from relay.metrics import ACTS, LABELS, STAGES, Metrics, Stage
 from relay.outbox import Stored, Submission
@@ -283,3 +284,17 @@ def gauges(live: Live) -> str:
     lines = metrics.text().decode().splitlines()
     names = {next(iter(one.describe())).name for one in metrics.table() if next(iter(one.describe())).type == "gauge"}
     return "\n".join(line for line in lines if line.split("{")[0] in names)
+
+
+async def test_a_connection_that_is_made_anew_is_counted_with_its_time(live: Live) -> None:
+    """After a lost connection the next one counts, says since when it lives, and there is one broker in the metrics."""
+    node = live[B]
+    await eventually(lambda: value(live, B, "relay_broker_connects_total") >= 1)
+    before = value(live, B, "relay_broker_connects_total")
+    since = value(live, B, "relay_broker_incarnation_timestamp_seconds")
+    assert node.broker._link is not None
+    node.broker._link.lose(BrokerTrouble("broker-unreachable", "The test cut it."))
+    await eventually(lambda: value(live, B, "relay_broker_connects_total") > before)
+    assert value(live, B, "relay_broker_incarnation_timestamp_seconds") > since
+    assert sum(len(family.samples) for family in node.centre.metrics.broker.collect()) == 1
+    await eventually(lambda: value(live, B, "relay_broker_connected") == 1)
