@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx2
 import pytest
 
 from relay import messages, passwords
@@ -33,18 +34,30 @@ def cheap_passwords() -> Iterator[None]:
         yield
 
 
+class Centre(Served):
+    """Nodes with consoles, and the tokens of those who may sign in at HOME."""
+
+    def __init__(self, live: Live, tokens: dict[str, str]) -> None:
+        super().__init__(live)
+        self.tokens = tokens
+
+    @property
+    def api(self) -> str:
+        """Where HOME's API is."""
+        return f"http://{self.live[HOME].centre.settings.api.listen}"
+
+
 @pytest.fixture(scope="module")
-async def served(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+async def served(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Centre]:
     """Run two nodes, one with its console; refusals are written every half second, open pages looked at as often."""
     network = private_network(tmp_path_factory.mktemp("pages") / "net", broker, "pages", CENTRES)
     people = {"vera": ("watch", "read"), "wim": ("watch",), "otto": ("operate", "audit"), "sam": ("submit", "read")}
-    for name, roles in people.items():
-        hire(network, HOME, name, *roles)  # type: ignore[arg-type]
+    tokens = {name: hire(network, HOME, name, *roles) for name, roles in people.items()}  # type: ignore[arg-type]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(refusals, "EVERY_SECONDS", 0.5)
         patch.setenv("RELAY_CONSOLE__LIVE_SECONDS", "0.5")
         patch.setenv("RELAY_CONSOLE__ATTEMPTS_PER_MINUTE", "1000")
-        made = Served(Live(network, broker))
+        made = Centre(Live(network, broker), tokens)
         await made.start(HOME)
         await made.live.start(PEER)
         yield made
@@ -283,3 +296,23 @@ async def test_the_requests_page_shows_whose_answer_is_owed(served: Served) -> N
     row = rows_of(page)[0]
     assert row.startswith(f"{id_} {PEER} no answer yet")
     assert re.search(r" \d+ (d|h|min) ", row)
+
+
+# The same for programs
+
+
+async def test_the_api_says_the_same_to_programs(served: Centre) -> None:
+    """A message's way and the queues as JSON; a client that only submits sees the way of what this centre sent, and of no other."""
+    live, id_ = served.live, await sent(served)
+    received = (await live.submit(PEER, message(origin=PEER, to=[HOME]))).id
+    await live.take(HOME)
+    answers: dict[str, list[int]] = {}
+    for name in ("sam", "wim"):
+        headers = {"authorization": f"Bearer {served.tokens[name]}"}
+        async with httpx2.AsyncClient(base_url=served.api, headers=headers, trust_env=False) as client:
+            paths = (f"/v1/messages/{id_}/way", f"/v1/messages/{received}/way", "/v1/queues")
+            answers[name] = [(await client.get(path)).status_code for path in paths]
+            if name == "wim":
+                way = (await client.get(paths[0])).json()
+                assert (way["recipients"][0]["state"], way["submitted_at"][-1]) == ("delivered", "Z")
+    assert answers == {"sam": [200, 404, 403], "wim": [200, 200, 200]}

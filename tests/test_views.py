@@ -16,9 +16,12 @@ from relay.clock import now_ms
 from relay.errors import NotFound, Refused
 from relay.handover import No
 from relay.keeping import HOUR_MS
+from relay.messages import parse
 from relay.node import Node
 from relay.observation import AGES
+from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
+from relay.received import Act
 from relay.store import Connection, Store, clocks, traces, trail
 from relay.store.listed import Asked, Listed, Page, received, sent
 from relay.views import content, message, messages, queues, requests
@@ -121,6 +124,36 @@ async def test_a_recall_says_of_each_holder_whether_nothing_is_left_there(live: 
     assert found.cancelled_by == [cancel.id]
     assert "recalled: 1 of 1 confirmed" in "\n".join(command.lines(found.model_dump(mode="json")))
     assert (await message.way(live[NEAR], id_)).purged_at is not None
+    entries = (await view_of_trail.entries(live[NEAR], id_)).entries
+    assert [one.step for one in entries[:2]] == ["taken", "taken-by-system"]
+    assert ("purged", HOME) in [(one.step, one.peer) for one in entries]
+
+
+async def test_the_trail_tells_the_messages_of_a_batch_apart(live: Live) -> None:
+    """What an operator did to one message, with who and why, stands in its trail and in no other's of the same envelope."""
+    raw = seizure(origin=HOME, to=[FAR])
+    parsed = parse(raw)
+    outcomes = await live[HOME].outbox.submit([Submission(raw, parsed), Submission(raw, parsed)])
+    first, second = (one.id for one in outcomes if isinstance(one, Stored))
+    for id_ in (first, second):
+        await live.reaches(HOME, id_, FAR, "accepted")
+        await live.reaches(HOME, id_, FAR, "sent")
+    given = await live[FAR].handover.take(10, 10)
+    assert {first, second} <= {one.id for one in given}
+    await live[FAR].received.hold(Act(first, "watch-1", "the office asks to wait"))
+    await live[FAR].received.discard(Act(first, "watch-2", "sent by mistake"))
+    await live[FAR].handover.acknowledge([second], [])
+    await live.reaches(HOME, first, FAR, "rejected")
+    ours, others = [await view_of_trail.entries(live[FAR], id_) for id_ in (first, second)]
+    said = [(one.step, one.actor, one.why) for one in ours.entries if one.actor]
+    assert said == [
+        ("held", "watch-1", "the office asks to wait"),
+        ("discarded", "watch-2", "sent by mistake"),
+    ]
+    assert "purged" in [one.step for one in ours.entries]
+    assert [one.step for one in others.entries] == ["taken", "taken-by-system"]
+    home = (await view_of_trail.entries(live[HOME], first)).entries
+    assert sorted(one.step for one in home) == ["accepted", "rejected", "sent", "submitted"]
 
 
 async def test_an_unknown_message_is_told_as_such(live: Live) -> None:

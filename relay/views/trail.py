@@ -1,7 +1,7 @@
 """What the audit record says of one message: who did what to it, when and why, entry by entry.
 
 The record is looked through from the message's own time on, a piece at a time (:mod:`relay.store.trail`): a page says where to
-look further. An entry about a receipt, or about what the centre's system took, may be of many messages; it says of how many.
+look further. An entry may be of many messages at once (a batch, a receipt, what ended together); it says of how many.
 
 Errors raised: ``NotFound`` (``not-kept-here``), ``Refused`` (``bad-request``) for a place that is none, ``StoreTrouble``.
 """
@@ -9,21 +9,37 @@ Errors raised: ``NotFound`` (``not-kept-here``), ``Refused`` (``bad-request``) f
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from pydantic import Field
 
-from relay.audit import AuditStep, digest
+from relay.audit import digest
 from relay.envelope import commitments
 from relay.errors import NotFound, Refused
-from relay.store import Connection, traces, trail
+from relay.store import Connection, outgoing, traces, trail
+from relay.store.history import ENDED
 from relay.store.traces import Leaf, ReceivedEvidence, SentEvidence
 from relay.store.trail import Place
 from relay.views.times import Moment, Shown
 from relay.web.served import Served
 
 _PLACE = re.compile(r"([0-9]{1,16})\.([0-9]{1,16})")
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """By what a leaf about a message is known: its envelope, the digest of its commitment, the receipts that speak of it.
+
+    ``together`` are the times at which it ended or was purged, with whom that was about: a leaf of several messages that ended
+    at once names no envelope.
+    """
+
+    envelope: str
+    digest: str
+    said: dict[str, set[tuple[str, str | None]]]
+    together: dict[int, set[str]]
 
 
 class Entry(Shown):
@@ -64,13 +80,26 @@ def _read(connection: Connection, message: str, start: Place | None) -> Trail:
     place = start or trail.begin(connection, since)
     if place is None:
         return Trail(entries=[], following=None)
-    said = _said(connection, side)
-    own = commitments(side.resting.header)
-    texts = [digest([own[side.position]]), *_taken(side)]
-    found = trail.piece(connection, place, {side.envelope, *said}, texts)
-    shown = [_entry(leaf, says) for leaf, says in traces.entries(found.leaves) if _is_about(says, side, said)]
+    about = _about(connection, message, side)
+    found = trail.piece(connection, place, {about.envelope, *about.said}, [about.digest, *map(_at, about.together)])
+    shown = [_entry(leaf, says) for leaf, says in traces.entries(found.leaves) if _is_about(says, about)]
     following = None if found.following is None else ".".join(map(str, found.following))
     return Trail(entries=shown, following=following)
+
+
+def _about(connection: Connection, message: str, side: SentEvidence | ReceivedEvidence) -> _About:
+    own = commitments(side.resting.header)
+    together: dict[int, set[str]] = {}
+    if isinstance(side, ReceivedEvidence):
+        ended: list[tuple[int | None, str]] = [(side.at, side.origin), (side.purged_at, side.origin)]
+    else:
+        sent = outgoing.message(connection, message)
+        ended = [(one.at, one.recipient) for one in side.said if one.state in ENDED]
+        ended += [(sent.purged_at, "")] if sent is not None else []
+    for at, peer in ended:
+        if at is not None:
+            together.setdefault(at, set()).add(peer)
+    return _About(side.envelope, digest([own[side.position]]), _said(connection, side), together)
 
 
 def _said(connection: Connection, side: SentEvidence | ReceivedEvidence) -> dict[str, set[tuple[str, str | None]]]:
@@ -85,20 +114,18 @@ def _said(connection: Connection, side: SentEvidence | ReceivedEvidence) -> dict
     return found
 
 
-def _taken(side: SentEvidence | ReceivedEvidence) -> list[str]:
-    """Return what a leaf holds that says that the centre's system took a received message, since it names no envelope."""
-    if isinstance(side, SentEvidence) or side.state != "delivered":
-        return []
-    return [f'"time":{side.at},"step":"{AuditStep.TAKEN_BY_SYSTEM}"']
+def _at(time: int) -> str:
+    return f'"time":{time},"step":"'
 
 
-def _is_about(says: dict[str, Any], side: SentEvidence | ReceivedEvidence, said: dict[str, set[tuple[str, str | None]]]) -> bool:
-    """Return whether a leaf that was found speaks of the message and not of others beside it alone."""
-    if says.get("envelope") in said:
-        return (says.get("step"), says.get("code")) in said[says["envelope"]]
-    if says.get("step") == AuditStep.TAKEN_BY_SYSTEM and isinstance(side, ReceivedEvidence):
-        return says.get("peer") == side.origin
-    return True
+def _is_about(says: dict[str, Any], about: _About) -> bool:
+    """Return whether a leaf that was found speaks of the message, and not of others that were beside it."""
+    envelope, alone = says.get("envelope"), says.get("count") == 1
+    if says.get("commitments") == about.digest or (envelope == about.envelope and not alone):
+        return True
+    if envelope is not None:
+        return (says.get("step"), says.get("code")) in about.said.get(envelope, ())
+    return says.get("count", 0) > 1 and says.get("peer", "") in {"", *about.together.get(says.get("time", 0), ())}
 
 
 def _entry(leaf: Leaf, says: dict[str, Any]) -> Entry:
