@@ -302,7 +302,7 @@ async def test_the_requests_page_shows_whose_answer_is_owed(served: Served) -> N
 
 
 async def test_the_api_says_the_same_to_programs(served: Centre) -> None:
-    """A message's way and the queues as JSON; a client that only submits sees the way of what this centre sent, and of no other."""
+    """A message's way and the queues as JSON; who only submits sees the way of what this centre sent, and of no other."""
     live, id_ = served.live, await sent(served)
     received = (await live.submit(PEER, message(origin=PEER, to=[HOME]))).id
     await live.take(HOME)
