@@ -123,7 +123,7 @@ def row(peer: dict[str, Any]) -> list[str]:
         or "nothing",
         _rate(peer["sent"]),
         _rate(peer["received"]),
-        NOTHING if offset is None else f"{offset:+.1f} s",
+        NOTHING if offset is None else f"{round(offset, 1) + 0.0:+.1f} s",
         f"{peer['release'] or NOTHING} directory {version}{differs}",
         NOTHING if peer["local_time"] is None else f"{peer['local_time'][11:16]} ({peer['utc_offset']})",
         clean(f"{duty['name']}, {duty['telephone']}, {duty['email']}"),
