@@ -14,7 +14,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -71,8 +71,9 @@ def commands(page: Path) -> list[str]:
 class Machine:
     """The machine of centre A: its commands, run in a folder, and its node, a process of its own."""
 
-    def __init__(self, network: Network, log: BinaryIO) -> None:
+    def __init__(self, network: Network, log: BinaryIO, bond: Mapping[str, str]) -> None:
         self._network = network
+        self._bond = bond
         self._log = log
         self._node: asyncio.subprocess.Process | None = None
 
@@ -80,7 +81,8 @@ class Machine:
         """Run a command of a page to its end, or start the node; what needs the node to be stopped stops it first."""
         words = shlex.split(command)
         if command.startswith("relay node run"):
-            self._node = await asyncio.create_subprocess_exec(sys.executable, "-m", *words, stderr=self._log)
+            environment = {**os.environ, **self._bond}
+            self._node = await asyncio.create_subprocess_exec(sys.executable, "-m", *words, stderr=self._log, env=environment)
             return ""
         if words[0] == "mv" or (words[:2] == ["relay", "recover"] and "--status" not in words):
             await self.end(signal.SIGTERM)
@@ -135,11 +137,11 @@ class Machine:
 
 
 @pytest.fixture
-async def machine(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Machine]:
+async def machine(live: Live, broker: PrivateBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Machine]:
     """Be at the machine of centre A, in the folder that the pages start from; its node is ended by its process id."""
     monkeypatch.chdir(tmp_path)
     with (tmp_path / "node.log").open("ab") as log:
-        made = Machine(live.network, log)
+        made = Machine(live.network, log, broker.bond)
         yield made
         await made.end(signal.SIGKILL)
 

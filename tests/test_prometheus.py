@@ -93,10 +93,11 @@ async def live(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="module")
-async def watching(live: Served, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prometheus]:
+async def watching(live: Served, broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prometheus]:
     """Let whatever can go wrong between two centres go wrong, then watch them under traffic."""
     folder = tmp_path_factory.mktemp("prometheus")
-    async with prometheus(folder, configuration(live.network, RUNNING, live.network.folder)) as running:
+    given = configuration(live.network, RUNNING, live.network.folder)
+    async with prometheus(folder, given, broker.bond) as running:
         await trouble(live)
         busy = asyncio.create_task(traffic(live))
         yield running

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import json
 import math
+import os
 import re
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -136,14 +138,19 @@ def configuration(network: Network, centres: Sequence[str], tokens: Path) -> dic
 
 
 @contextlib.asynccontextmanager
-async def prometheus(folder: Path, given: dict[str, Any]) -> AsyncIterator[Prometheus]:
-    """Run Prometheus on a port of loopback with its data in a folder; it is ended by its process id, whatever happened."""
+async def prometheus(folder: Path, given: dict[str, Any], bond: Mapping[str, str]) -> AsyncIterator[Prometheus]:
+    """Run Prometheus on a port of loopback with its data in a folder; it is ended by its process id, whatever happened.
+
+    ``bond`` is the environment that ends it, too, should the process of the tests be killed.
+    """
+    assert shutil.which("prometheus"), "the system package prometheus is needed: make test-packages installs it"
     port = free_ports(1)[0]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(given), encoding="utf-8")
     words = ["prometheus", f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}"]
     with (folder / "prometheus.log").open("wb") as log:
         words.append(f"--web.listen-address={HOST}:{port}")
-        process = subprocess.Popen(words, stdout=log, stderr=log)  # noqa: ASYNC220 - it must be there to be ended
+        ended_with_us = {**os.environ, **bond}
+        process = subprocess.Popen(words, stdout=log, stderr=log, env=ended_with_us)  # noqa: ASYNC220 - it must be there to be ended
     running = Prometheus(f"http://{HOST}:{port}")
     try:
         await eventually(running.ready)
