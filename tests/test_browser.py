@@ -7,6 +7,7 @@ Each tab is watched: a test fails when its pages report an error, break their se
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from tests.browsing import NARROW, PATIENCE_MS, WIDE, Visit, launch, visit
 from tests.console import PASSWORD, Served, hire
 from tests.live import EXAMPLES, Live, message, private_network, redirect
 
+DOCS = EXAMPLES.parent.parent / "docs"
 HOME, AWAY, SILENT = "LUMA", "LUMB", "LUMC"
 SCRIPT = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 EVERYTHING = [{"crime_types": ["*"], "regions": ["001"], "nominal": True}]
@@ -182,7 +184,7 @@ async def test_every_page_is_readable_for_everybody(desk: Desk, language: str, d
 
 def _addresses(desk: Desk) -> list[str]:
     """Return where every page is."""
-    known = {"message": desk.received, "side": "received"}
+    known = {"message": desk.received, "side": "received", "centre": AWAY}
     return [page.path.format(**known) for page in pages()]
 
 
@@ -325,3 +327,10 @@ def _strings(value: Any) -> Iterator[tuple[Any, Any]]:
             yield value, key
         else:
             yield from _strings(one)
+
+
+def test_every_page_is_explained_and_shown() -> None:
+    """The document about the console has a section for each page of the menu, and shows each picture that there is."""
+    text = (DOCS / "console.md").read_text(encoding="utf-8")
+    assert [page.title for page in pages() if page.menu and f"\n## {page.title}\n" not in text] == []
+    assert sorted(re.findall(r"\(images/(.*?)\)", text)) == sorted(one.name for one in (DOCS / "images").iterdir())
