@@ -165,7 +165,7 @@ def test_a_node_takes_its_own_lists_when_it_starts(own: Path, tmp_path: Path) ->
     settings = load(file)
     node = start("node", "run", "--config", file)
     try:
-        until(lambda: "ok    node" in relay("check", "--config", file)[1])
+        until(lambda: "ok        node" in relay("check", "--config", file)[1])
         assert relay("policy", "explain", message, "--config", file)[0] == 0
         headers = {"Authorization": f"Bearer {network.token('AAA', 'system')}", "Accept-Language": "fr"}
         answer = httpx2.get(f"http://{settings.api.listen}/v1/codes/threats", headers=headers, trust_env=False)
