@@ -173,7 +173,7 @@ async def test_a_certificate_that_ends_soon_is_said(site: Site, capsys: pytest.C
     assert any("api.pem" in warning for warning in node.custody.warnings)
     assert 'relay_key_expiry_timestamp_seconds{use="api-certificate"}' in node.centre.metrics.text().decode()
     assert await asyncio.to_thread(run, ["check", "--config", str(site.config)]) == 2  # the node does not run
-    assert "warn  tls" in capsys.readouterr().out
+    assert "warning   certificates" in capsys.readouterr().out
     site.put("api", site.signer.server([NAME], NOW))
     node.custody.look()
     assert not any("api.pem" in warning for warning in node.custody.warnings)
