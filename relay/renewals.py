@@ -22,8 +22,12 @@ class Renewals:
     """Looks after the certificates that the settings name."""
 
     def __init__(self, centre: Centre) -> None:
-        broker, api = centre.settings.broker.tls, centre.settings.api.tls
-        self._files = {"broker-certificate": broker.certificate, "api-certificate": api.certificate}
+        settings = centre.settings
+        self._files = {
+            "broker-certificate": settings.broker.tls.certificate,
+            "api-certificate": settings.api.tls.certificate,
+            "console-certificate": settings.console.tls.certificate,
+        }
         self._centre = centre
         self._warned: dict[str, int | None] = {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import re
 import sqlite3
 import time
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import httpx2
 import pytest
@@ -29,6 +31,7 @@ from relay.errors import Conflict, Misconfigured, NotAllowed, Refused
 from relay.keys import write_private
 from relay.network import write_network
 from relay.rabbit import PrivateBroker
+from relay.renewals import Renewals
 from relay.settings import load
 from relay.store import record
 from relay.web import refusals
@@ -38,6 +41,7 @@ from tests.test_cli import relay
 
 A, B = CENTRES = ("WEBA", "WEBB")
 VERIFY = "/audit/verify"
+LISTS = ["/", "/queues", "/messages", "/trouble", "/requests", "/directory", "/audit"]
 CONSOLE = resources.files("relay.console")
 PAGES_AT = ("/", "/nothing", "/sign-in", "/live/network", "/static/0/console.css")
 
@@ -438,6 +442,47 @@ async def test_streams_are_bounded(served: Served, monkeypatch: pytest.MonkeyPat
 # Trouble
 
 
+async def test_whatever_is_asked_is_answered(served: Served) -> None:
+    """Junk in addresses, queries, cookies and forms gets a page that says what is wrong: no fault of the node, no script."""
+    anna, chance = await served.signed_in(A, "anna"), random.Random(6)  # noqa: S311 - no secret
+    junk = [
+        "",
+        "\x00",
+        "<script>alert(1)</script>",
+        "9" * 400,
+        "-1",
+        "1e9",
+        "../..",
+        "%00",
+        "é" * 50,
+        "\ud7ff",
+        "' OR 1=1 --",
+        "{{ 7 * 7 }}",
+    ]
+    names = sorted(set(re.findall(r'(?:name="|[?&;])(\w+)(?:"|=)', "".join([(await anna.get(path)).text for path in LISTS]))))
+    assert len(names) > 8
+    for path in LISTS * 3:
+        query = urlencode({chance.choice([*names, "junk"]): chance.choice(junk) for _ in range(chance.randint(1, 4))})
+        answer = await anna.get(f"{path}?{query}")
+        assert answer.status_code < 500, (path, query, answer.text)
+        assert "<script>alert" not in answer.text
+    for what in junk:
+        for path in (
+            f"/messages/{quote(what, safe='')}",
+            f"/trouble/{quote(what, safe='')}/x",
+            f"/{quote(what, safe='')}",
+            f"//{quote(what)}",
+        ):
+            answer = await anna.get(path)
+            assert answer.status_code < 500, (path, answer.text)
+            assert "<script>alert" not in answer.text
+    for what in junk + [chance.randbytes(50) for _ in range(3)]:
+        raw = what if isinstance(what, bytes) else what.encode()
+        for path in ("/sign-in", "/language", "/sign-out", VERIFY):
+            stranger = served.visitor(A, cookie=f"relay-session-{A}={quote(raw)}; relay-language={quote(raw)}")
+            assert (await stranger.client.post(path, content=b"name=" + raw + b"&next=" + raw)).status_code < 500
+
+
 async def test_a_locked_store_keeps_no_page_waiting(served: Served) -> None:
     """While another process holds the store, people sign in and see within seconds what is wrong and what to do."""
     lock = sqlite3.connect(served.live[A].centre.settings.store.file, isolation_level=None)
@@ -517,6 +562,8 @@ async def test_with_a_certificate_the_cookie_is_for_encryption_alone(served: Ser
         node.centre.settings = settings.model_copy(update={section: given.model_copy(update={"tls": tls})})
         console = Console()
         task = asyncio.create_task(console.run(node))
+        Renewals(node.centre).look()
+        assert f'relay_key_expiry_timestamp_seconds{{use="{section}-certificate"}}' in node.centre.metrics.text().decode()
         async with Visitor(f"https://{listen}", tmp_path / "ca") as bea:
             await eventually(bea.answers)
             answer = await bea.sign_in("bea")

@@ -24,6 +24,8 @@ from relay.cli.ends import Ended, give, give_json
 from relay.errors import RelayError, catalogue
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from relay.settings import Settings
 
 State = Literal["ok", "warning", "critical", "unknown"]
@@ -133,7 +135,7 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
     """Look at what the node is given."""
     yield _tried("keys", lambda: _keys(settings))
     yield _tried("directory", lambda: _directory(settings))
-    if settings.broker.tls.certificate or settings.api.tls.certificate:
+    if any(_served_by(settings)):
         yield _tried("certificates", lambda: _certificates(settings))
 
 
@@ -163,13 +165,18 @@ def _keys(settings: Settings) -> Finding:
     return Finding("keys", "warning" if said else "ok", " ".join([text, *said]), "See `relay key list`." if said else "")
 
 
+def _served_by(settings: Settings) -> tuple[Path | None, ...]:
+    return settings.broker.tls.certificate, settings.api.tls.certificate, settings.console.tls.certificate
+
+
 def _certificates(settings: Settings) -> Finding:
     from relay.certificates import read_certificate
     from relay.keyring import WARN_DAYS
 
     settings.broker.context(settings.centre)
     settings.api.tls.context()
-    held = [file for file in (settings.broker.tls.certificate, settings.api.tls.certificate) if file is not None]
+    settings.console.context(settings.api.tls)
+    held = [file for file in _served_by(settings) if file is not None]
     ends = min(read_certificate(file).valid_until for file in held)
     said = f"Certificates held: {len(held)}"
     return _expiring("certificates", said, ends, max(WARN_DAYS), "Put a renewed one in place; nothing restarts.")
