@@ -26,8 +26,9 @@ $ grep -h 01a208ec-791d-76a5-883d-978fff7d0cac bru/relay.jsonl lyo/relay.jsonl
 
 The lines of its way, in this order at its origin: `message.submitted`, `message.sent` (or `message.caught-up`, for each peer that
 had been left out), and for each peer `message.accepted` and `message.delivered`, or `message.rejected`, `message.expired`,
-`message.cancelled`. At its recipient: `message.taken`, `message.given`, `message.handed-over`, or `inbox.rejected`,
-`handover.deferred`, `handover.rejected`, `handover.dead`. A receipt may overtake the broker's confirm.
+`message.cancelled`; on the way perhaps `message.resent` or `message.dead`. At its recipient: `message.taken`, `message.given`,
+`message.handed-over`, or `inbox.rejected`, `handover.deferred`, `handover.rejected`, `handover.dead`; and `message.recalled` when
+it was taken back. A receipt may overtake the broker's confirm.
 
 `age_ms` says how long after its beginning a step came: the id begins with the time at which it was given, by its origin's clock.
 A peer's clock that is wrong shows there.
@@ -36,9 +37,10 @@ A system that follows what it does under a trace id of its own (W3C trace contex
 `correlation` of the [message](messages/marks.md). It travels inside the seal, so nobody on the way sees it, and stands as
 `correlation` in `message.submitted` and in `message.taken` (or `inbox.rejected`) of every recipient, beside the message's id.
 
-Lines of messages cost about 2 µs of CPU each in full batches, 10 µs for a message alone (`python -m tests.bench.lines`): two parts
-in a hundred of what a message costs altogether. A centre that needs none sets `log.messages = false`: the ordinary steps are left out, and whatever goes wrong with a message (`warning` and above) is said all
-the same. Counts for each envelope or group (`outbox.stored`, `inbox.taken` and so on) are written at the level `debug`.
+Lines of messages cost about 2 µs of CPU each in full batches, 10 µs for a message alone (`python -m tests.bench.lines`): two
+parts in a hundred of what a message costs altogether. A centre that needs none sets `log.messages = false`: the ordinary steps
+are left out, and whatever goes wrong with a message (`warning` and above) is said all the same. Counts for each envelope or group
+(`outbox.stored`, `inbox.taken` and so on) are written at the level `debug`.
 """
 
 

@@ -252,7 +252,7 @@ class Laggards:
         except RelayError as error:
             if not retry.decide(error.code, 1).dead:
                 raise BrokerTrouble(error.code, error.detail) from error
-            await self._bury(lane, n, error.code)
+            await self._bury(lane, again, error.code)
             return None
         for raw in made.raws:
             points.reach(Point.CATCH_UP_BEFORE)
@@ -260,14 +260,17 @@ class Laggards:
             points.reach(Point.CATCH_UP_CONFIRMED)
         return _done(again, made)
 
-    async def _bury(self, lane: Lane, n: int, code: str) -> None:
+    async def _bury(self, lane: Lane, again: Again, code: str) -> None:
         """Note that nobody tries again by itself: everything of a peer that can't be sealed to, else the one envelope."""
-        only = None if code in retry.OF_ONE_PEER else n
+        only = None if code in retry.OF_ONE_PEER else again.n
         bury = partial(behind.bury, recipient=lane[0], code=code, at=self._centre.now(), n=only)
         points.reach(Point.DEAD_COMMIT_BEFORE)
         count = await self._centre.store.write(bury)
         points.reach(Point.DEAD_COMMIT_AFTER)
         self._centre.log.warning(Event.OUTBOX_DEAD, peer=lane[0], lane=lane[1], code=code, envelopes=count)
+        if only is not None:
+            own = ({"message": message} for message in again.messages(again.open))
+            self._centre.log.messages(Event.MESSAGE_DEAD, own, envelope=again.id, peer=lane[0], lane=lane[1], code=code)
 
     async def _note(self, lane: Lane, done: Sequence[_Done]) -> None:
         """Commit what was sent, and count it as under way."""

@@ -274,6 +274,8 @@ class Marks:
         if made.raws:
             self._centre.metrics.resent.labels(peer).inc()
             self._centre.log.info(Event.OUTBOX_RESENT, peer=peer, lane=again.lane, envelopes=len(made.raws))
+            own = ({"message": message} for message in again.messages(made.sent))
+            self._centre.log.messages(Event.MESSAGE_RESENT, own, envelope=again.id, peer=peer, lane=again.lane)
 
     def _mark_behind(self, peer: str, lane: str, wanted: _Wanted) -> None:
         """Let a mark follow what was sent again soon: should that be lost, too, the answer says so."""

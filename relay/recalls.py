@@ -47,4 +47,6 @@ def say(centre: Centre, origin: str, envelope: str, buried: Buried) -> None:
     points.reach(Point.RECALL_CARRIED_OUT)
     centre.metrics.purged.labels(buried.code).inc(len(buried.purged))
     centre.log.warning(Event.INBOX_RECALLED, peer=origin, envelope=envelope, purged=len(buried.purged), code=buried.code)
+    own = ({"message": message} for message in buried.messages)
+    centre.log.messages(Event.MESSAGE_RECALLED, own, envelope=envelope, peer=origin, code=buried.code)
     centre.store.recalls_changed.fire()

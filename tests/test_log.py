@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import hashlib
 import json
 import logging
 import stat
@@ -25,7 +26,7 @@ from relay.errors import Misconfigured, Refused
 from relay.log import FIELDS, Event
 from relay.network import Network
 from relay.rabbit import PrivateBroker
-from tests.live import message, private_network
+from tests.live import EXAMPLES, message, private_network
 
 RELAY = Path(log.__file__).parent.parent
 CENTRES = ("LGA", "LGB")
@@ -44,6 +45,7 @@ class Said:
     traced: str
     refused: str
     ended: str
+    recalled: str
 
     def steps(self, centre: str, message_id: str) -> list[str]:
         """Return the events of a message at a centre, in order."""
@@ -61,7 +63,7 @@ def said(tmp_path_factory: pytest.TempPathFactory, broker: PrivateBroker) -> Sai
     network = private_network(tmp_path_factory.mktemp("log") / "net", broker, "log", CENTRES)
     running = [_node(network, centre) for centre in CENTRES]
     try:
-        traced, refused, ended = _talk(network)
+        told = _talk(network)
     finally:
         for process in running:
             process.terminate()
@@ -69,7 +71,7 @@ def said(tmp_path_factory: pytest.TempPathFactory, broker: PrivateBroker) -> Sai
             assert process.wait(20) == 0
     raw = {centre: _file(network, centre).read_bytes() for centre in CENTRES}
     lines = {centre: [json.loads(line) for line in given.splitlines()] for centre, given in raw.items()}
-    return Said(lines, b"".join(raw.values()), traced, refused, ended)
+    return Said(lines, b"".join(raw.values()), *told)
 
 
 def _file(network: Network, centre: str) -> Path:
@@ -87,7 +89,7 @@ def _node(network: Network, centre: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(words, env=environment)
 
 
-def _talk(network: Network) -> tuple[str, str, str]:
+def _talk(network: Network) -> tuple[str, str, str, str]:
     clients = [_client(network, centre, "system") for centre in CENTRES]
     (sender, taker), operator = clients, _client(network, "LGA", "operator")
     with sender, taker, operator:
@@ -103,8 +105,18 @@ def _talk(network: Network) -> tuple[str, str, str]:
         ended = _submit(sender, message(case_number=CANARY, to=["LGB"]))
         _until(lambda: _taken(taker, ended))
         assert operator.post(f"/v1/messages/{ended}/discard", json={"reason": CANARY}).status_code in (200, 202, 204)
+        recalled = _submit(sender, raw := message(case_number=CANARY, to=["LGB"]))
+        _until(lambda: _taken(taker, recalled))
+        cancel = _submit(sender, _cancel(recalled, raw))
+        _until(lambda: _taken(taker, cancel))
         _until(lambda: _state(sender, traced) == "delivered" and _state(sender, refused) == "rejected")
-    return traced, refused, ended
+    return traced, refused, ended, recalled
+
+
+def _cancel(message_id: str, raw: bytes) -> bytes:
+    given = json.loads((EXAMPLES / "cancel.minimal.json").read_bytes())
+    reference = {"id": message_id, "digest": hashlib.sha256(raw).hexdigest(), "relation": "cancels"}
+    return json.dumps({**given, "references": [reference]}).encode()
 
 
 def _client(network: Network, centre: str, role: str) -> httpx2.Client:
@@ -183,6 +195,12 @@ def test_what_goes_wrong_with_a_message_is_a_line_with_its_code(said: Said) -> N
 def test_a_discarded_message_ends_in_a_line(said: Said) -> None:
     """What an operator discarded is `message.cancelled` for each recipient."""
     assert said.line("LGA", "message.cancelled", said.ended)["peer"] == "LGB"
+
+
+def test_a_message_that_was_taken_back_ends_in_a_line_at_its_recipient(said: Said) -> None:
+    """A cancel came and the content was purged: `message.recalled`, with why."""
+    line = said.line("LGB", "message.recalled", said.recalled)
+    assert (line["peer"], line["code"]) == ("LGA", "recalled")
 
 
 def test_nothing_of_a_message_is_in_the_log(said: Said) -> None:

@@ -119,6 +119,18 @@ class Event(StrEnum):
         "The broker confirmed a message to a peer that had been left out.",
         "message envelope peer lane age_ms",
     )
+    MESSAGE_RESENT = (
+        "message.resent",
+        "info",
+        "A message was sent again to a peer that lacked it.",
+        "message envelope peer lane age_ms",
+    )
+    MESSAGE_DEAD = (
+        "message.dead",
+        "warning",
+        "A message can't be sent to a peer, and nobody tries by itself again; when nothing can be: outbox.dead.",
+        "message envelope peer lane code age_ms",
+    )
     MESSAGE_ACCEPTED = (
         "message.accepted",
         "info",
@@ -166,6 +178,12 @@ class Event(StrEnum):
         "debug",
         "A message of a peer came that is here already.",
         "message envelope peer lane size age_ms",
+    )
+    MESSAGE_RECALLED = (
+        "message.recalled",
+        "info",
+        "A message of a peer, which the envelope takes back, was purged here.",
+        "message envelope peer code age_ms",
     )
     MESSAGE_GIVEN = "message.given", "info", "A received message was given to the centre's system.", "message peer size age_ms"
     MESSAGE_HANDED_OVER = (

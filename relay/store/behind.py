@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
+from relay.envelope import outline
 from relay.store.common import Resting, bit, mask_of, resting, signed, unsigned
 from relay.store.history import DEAD, ENDED, NEVER_SENT
 from relay.store.tables import OUTBOX_DELIVERY, OUTBOX_ENVELOPE, OUTBOX_MESSAGE, OUTBOX_SEALED, OUTBOX_STEP
@@ -60,6 +61,16 @@ class Again:
     purged: int
     held: int
     ended: dict[int, tuple[str, int, str | None]]
+
+    @property
+    def id(self) -> str:
+        """The envelope's id."""
+        return outline(self.at_rest.header).id
+
+    def messages(self, mask: int) -> list[str]:
+        """Return the ids of the messages of a mask."""
+        ids = outline(self.at_rest.header).messages
+        return [ids[position] for position in positions(mask)]
 
 
 def under_way(connection: Connection, lane: Lane | None = None) -> dict[Lane, int]:

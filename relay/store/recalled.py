@@ -27,12 +27,16 @@ NOT_IN_HAND = ("waiting", "deferred", "held", "dead")
 
 @dataclass(frozen=True, slots=True)
 class Buried:
-    """What a recall did here: the messages that the system does not have, the commitments purged, and whether nothing is left."""
+    """What a recall did here: the messages that the system does not have, the commitments purged, and whether nothing is left.
+
+    ``messages`` are the ids of those that were purged.
+    """
 
     rejected: tuple[Any, ...]
     code: str
     purged: tuple[str, ...]
     complete: bool
+    messages: tuple[str, ...] = ()
 
 
 def dead(connection: Connection, origin: str, arrived: Mapping[str, Kept | None]) -> dict[str, str]:
@@ -69,8 +73,10 @@ def sweep(connection: Connection, origin: str, target: str, by: str, kind: str, 
     waiting = [row for row in rows if row.state in NOT_IN_HAND]
     _set(connection, waiting, at, state="rejected", code=_CODE[kind])
     _set(connection, [row for row in rows if row.state == "handed"], at, state="withdrawn")
-    gone = purged.received(connection, [row for row in rows if row.id not in on_hold], at)
-    return Buried(tuple(waiting), _CODE[kind], tuple(gone), complete=not on_hold)
+    free = [row for row in rows if row.id not in on_hold]
+    gone = purged.received(connection, free, at)
+    ids = tuple(row.id for row in free if row.purged_at is None)
+    return Buried(tuple(waiting), _CODE[kind], tuple(gone), complete=not on_hold, messages=ids)
 
 
 def settle(connection: Connection, origin: str, by: Sequence[str], at: int) -> list[Any]:
