@@ -34,6 +34,7 @@ AWAY_SECONDS = 60.0
 READY_SECONDS = 60.0
 STALLED_SECONDS = 90.0
 TICK_SECONDS = 0.25
+SERVED_PAUSE_SECONDS = 60.0
 SEED = 2016
 
 
@@ -254,8 +255,10 @@ def _tell_where(stage: Stage, options: Options) -> None:
         return
     for centre in stage.nodes:
         where = _where(stage, centre)
-        stage.show.say(f"{centre:8} process {where['pid']}  API {where['api']}  settings {where['settings']}")
+        found = "  ".join(f"{name} {where[name]}" for name in ("pid", "console", "api", "settings"))
+        stage.show.say(f"{centre:8} {found}")
     stage.show.say(serving.told(options.away))
+    stage.show.pause = SERVED_PAUSE_SECONDS
 
 
 def _where(stage: Stage, centre: str) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def told(away: float) -> str:
     """Return in words what can be done to a network that stays up."""
     return (
         f"The network is up, and its systems go on talking, {MESSAGES_A_SECOND:g} messages a second in all. Look at the console "
-        "of one centre, and end the node of another as a power cut would: kill -9 PROCESS. It shows as silent after "
+        "of one centre, and end the node of another as a power cut would: kill -9 PID. It shows as silent after "
         f"{3 * HEARTBEAT_SECONDS} s or so, and what waits for it grows older; its node is started again after {away:.0f} s, at "
         f"once with: kill -USR1 {os.getpid()}. Ctrl-C ends everything."
     )

@@ -32,13 +32,14 @@ class Row:
 
 
 class Show:
-    """The live table on a terminal, a line every few seconds elsewhere, nothing when ``quiet``."""
+    """The live table on a terminal, a line every ``pause`` seconds elsewhere, nothing when ``quiet``."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._console = Console(stderr=True, quiet=quiet)
         self._live = Live(console=self._console, refresh_per_second=4)
         self._on_terminal = self._console.is_terminal and not quiet
         self._said = 0.0
+        self.pause = PAUSE_SECONDS
 
     def __enter__(self) -> Show:
         return self
@@ -60,7 +61,7 @@ class Show:
         if self._on_terminal:
             self._live.start()
             self._live.update(Group(_table(rows, seconds), _doors(rows)))
-        elif seconds - self._said >= PAUSE_SECONDS:
+        elif seconds - self._said >= self.pause:
             self._said = seconds
             self.say(_line(rows, seconds))
 
