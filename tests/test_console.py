@@ -24,10 +24,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from relay import passwords
 from relay.certificates import CertificateAuthority
 from relay.clients import Register
+from relay.clock import now_ms
 from relay.console import Console, languages
 from relay.console import live as lives
 from relay.console.session import MOST_ADDRESSES, Session, Sessions
-from relay.errors import Conflict, Misconfigured, NotAllowed, Refused
+from relay.deadlines import Alarm
+from relay.errors import Conflict, Misconfigured, NotAllowed, Refused, catalogue
 from relay.keys import write_private
 from relay.network import write_network
 from relay.rabbit import PrivateBroker
@@ -393,6 +395,15 @@ def test_every_text_has_its_translation(language: str) -> None:
     assert (sorted(missing), sorted(broken)) == ([], [])
 
 
+@pytest.mark.parametrize("language", ["fr", "es"])
+def test_every_translation_has_its_text(language: str) -> None:
+    """What is translated is still said, by a page or by the catalogue of errors: a changed text does not lose its translation."""
+    said = {words for entry in catalogue().values() for words in (entry.title, entry.meaning, entry.action)}
+    said |= {words for _, text in texts() for words in ((text,) if isinstance(text, str) else text)}
+    catalog = languages.translations(language)._catalog  # type: ignore[attr-defined]
+    assert sorted({key if isinstance(key, str) else key[0] for key in catalog if key} - said) == []
+
+
 # Live
 
 
@@ -428,6 +439,18 @@ async def test_an_open_page_is_sent_again_when_it_changed(served: Served) -> Non
     assert first[-1] == second[-1]
     assert "<html" not in other[-1]
     assert "Duty officer" in other[-1]
+
+
+async def test_who_is_late_stands_on_top_with_whom_to_call(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A promise that a peer does not keep is told above the table: which, since when, and the duty contact."""
+    late = Alarm(B, "flash", "accepted", 7, now_ms() - 600_000)
+    monkeypatch.setattr(served.live[A].deadlines, "alarms", (late,))
+    anna = await served.signed_in(A, "anna")
+    page = (await anna.get("/")).text
+    top = page[page.index('<div id="live"') : page.index("<table>")]
+    assert f"{B} is late." in top
+    assert "flash: not accepted in time (7), since" in re.sub(r"\s+", " ", top)
+    assert "Duty officer" in top
 
 
 async def test_streams_are_bounded(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
