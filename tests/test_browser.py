@@ -206,10 +206,12 @@ def _left_in_english(texts: list[str], language: str) -> list[str]:
 
 
 async def test_a_peer_is_seen_to_fall_silent_and_to_come_back(desk: Desk) -> None:
-    """Without a reload: silent, with what waits for it growing older, and after its return neither."""
+    """Without a reload, nor a loss of focus: silent, with what waits for it growing older, and after its return neither."""
     async with desk.visit() as tab:
         await tab.go("/")
         await tab.page.evaluate("() => { window.same = true }")
+        await tab.page.locator("tbody a[href^=mailto]").first.focus()
+        focused = await tab.focused()
         row = tab.page.locator("tbody tr", has=tab.page.locator(f"th b:text-is('{SILENT}')"))
         state, oldest = row.locator(".state"), row.locator("td").nth(2)
         await expect(state).to_contain_text("heard")
@@ -226,6 +228,7 @@ async def test_a_peer_is_seen_to_fall_silent_and_to_come_back(desk: Desk) -> Non
         await desk.live.take(SILENT)
         await expect(oldest).to_contain_text("nothing")
         assert await tab.page.evaluate("() => window.same")
+        assert await tab.focused() == focused != ""
 
 
 async def _reveal(tab: Visit, message_id: str, reason: str = "Order 7 of the invented court") -> None:
