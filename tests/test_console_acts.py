@@ -23,17 +23,30 @@ from sqlalchemy import Connection, insert, select, update
 
 from relay.audit import AuditStep
 from relay.centre import Centre
+from relay.console.rendering import with_query
+from relay.desk import Order
 from relay.directory import Directory
 from relay.errors import catalogue
 from relay.handover import No
 from relay.policy import Judge
 from relay.rabbit import PrivateBroker
 from relay.settings import load
-from relay.store import behind, engine, record
+from relay.store import behind, engine, peers, record
 from relay.store.history import DEAD, NEVER_SENT
-from relay.store.tables import AUDIT, OUTBOX_DELIVERY, OUTBOX_ENVELOPE, OUTBOX_MESSAGE, OUTBOX_SEALED, OUTBOX_STEP
+from relay.store.tables import (
+    AUDIT,
+    COMPARISON_DIFFERENCE,
+    EVIDENCE,
+    INBOX_MESSAGE,
+    OUTBOX_DELIVERY,
+    OUTBOX_ENVELOPE,
+    OUTBOX_MESSAGE,
+    OUTBOX_SEALED,
+    OUTBOX_STEP,
+)
 from relay.views import record as views
 from relay.web import refusals, verifications
+from relay.witnessed import Note
 from tests.console import WHY, Served, Visitor, code_of, hire
 from tests.live import Live, eventually, message, private_network, redirect
 
@@ -58,6 +71,8 @@ async def served(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RELAY_HANDOVER__ATTEMPTS", "1")
         patch.setenv("RELAY_AUDIT__CHECKPOINT_SECONDS", "0.5")
+        patch.setenv("RELAY_WINDOWS__IMMEDIATE", "1024")
+        patch.setenv("RELAY_ALARMS__ROUTINE", "0.5")
         patch.setattr(refusals, "EVERY_SECONDS", 0.3)
         patch.setattr(engine, "BUSY_SECONDS", 0.3)
         both = Served(Live(network, broker))
@@ -260,6 +275,84 @@ async def test_a_refusal_is_overruled_by_two_different_people(served: Served) ->
     assert await state(served, stored.id) == "quarantined"
 
 
+async def test_what_waits_for_a_slow_peer_says_so(served: Served) -> None:
+    """A message that was left out, since the peer's window is full, is deferred: it says why, and may be held or discarded."""
+    olga = await served.signed_in(A, "olga")
+    stored = []
+    while not stored or "deferred" not in await served.live.states(A, stored[-1].id, C):
+        assert len(stored) < 20, "its window is never full"
+        case = f"SLOW-{len(stored)}"
+        stored.append(await served.live.submit(A, message(case_number=case, to=[C], precedence="immediate")))
+
+        async def went(id_: str = stored[-1].id) -> bool:
+            return bool({"sent", "deferred"} & set(await served.live.states(A, id_, C)))
+
+        await eventually(went)
+    for path in ("/trouble?group=deferred&side=sent", f"/trouble/sent/{stored[-1].id}"):
+        page = (await olga.get(path)).text
+        assert all(words in page for words in (stored[-1].id, C, "it goes when there is room")), path
+    assert stored[-1].id not in (await olga.get("/trouble?group=deferred&side=sent&code=busy")).text
+    for one in stored:
+        await done(olga, "sent", one.id, "discard")
+
+
+async def test_who_must_be_called_stands_on_the_page(served: Served) -> None:
+    """Late peers and those whose store went back, with their duty contacts; how many messages are stuck, by group and peer."""
+    wanda, id_ = await served.signed_in(A, "wanda"), await sent(served, "LATE")
+    store, now = served.live[A].centre.store, served.live[A].centre.now()
+    await store.write(partial(peers.raise_alarm, peer=B, alarm=peers.Alarm("peer-went-back", now)))
+    await served.live[A].desk.hold(Order(id_, WHY, "nobody"))
+    contact = served.live[A].centre.directory.active[C].contact
+
+    async def stands() -> bool:
+        page = (await wanda.get("/trouble")).text
+        late = page.partition('<h2 id="late">')[2].partition("</section>")[0]
+        words = ("not accepted in time", f"<b>{C}</b>", escape(contact.telephone), escape(contact.email))
+        counted = with_query("/trouble", group="held", side="sent", peer=C)
+        return all(one in late for one in words) and escape(counted) in page
+
+    await eventually(stands)
+    page = (await wanda.get("/trouble")).text
+    changed = page.partition('<h2 id="peers">')[2].partition("</section>")[0]
+    assert all(words in changed for words in (f"<b>{B}</b>", "peer-went-back", escape(catalogue()["peer-went-back"].action)))
+
+
+async def test_what_speaks_against_a_peer_stands_on_the_audit_page(served: Served) -> None:
+    """Two checkpoints of one peer that can't both be true, and hours that are counted otherwise there."""
+    wanda, store = await served.signed_in(A, "wanda"), served.live[A].centre.store
+    held, given = (_note(size) for size in (7, 8))
+    row = {"origin": B, "code": "audit-split-view", "at": 1, "shown": json.dumps(_shown(held, given))}
+    differs = {
+        "peer": B,
+        "side": "sent",
+        "first": 1,
+        "lane": "routine",
+        "until": 2,
+        "ours": 41,
+        "theirs": 40,
+        "since": 1,
+        "times": 2,
+    }
+
+    def write(connection: Connection) -> None:
+        connection.execute(insert(EVIDENCE), [row])
+        connection.execute(insert(COMPARISON_DIFFERENCE), [differs])
+
+    await store.write(write)
+    page = (await wanda.get("/audit")).text
+    for words in (escape(catalogue()["audit-split-view"].title), escape(held.statement), ">41<", ">40<"):
+        assert words in page, words
+    assert SCRIPT not in page
+
+
+def _note(size: int) -> Note:
+    return Note(statement=json.dumps({"size": size, "words": SCRIPT}), key="0" * 32, signature="0" * 128)
+
+
+def _shown(held: Note, given: Note) -> dict[str, Any]:
+    return {"held": held.model_dump(), "given": given.model_dump(), "source": C, "proof": None}
+
+
 async def test_who_lacks_the_role_is_refused_and_goes_to_the_record(served: Served) -> None:
     """Each act answers 403 to who may only see, with a form's own token or without, and changes nothing."""
     wanda, olga, id_ = await served.signed_in(A, "wanda"), await served.signed_in(A, "olga"), await sent(served, "ROLE")
@@ -387,11 +480,20 @@ async def test_pages_of_a_node_whose_store_is_locked_say_so(served: Served) -> N
 
 
 async def test_ten_thousand_dead_letters_slow_no_page(served: Served) -> None:
-    """The page of all trouble, a page of the list and one far behind each take less than 300 ms of CPU."""
+    """Sent or received, the page of all trouble, a page of the list and one far behind each take less than 300 ms of CPU."""
     olga, id_ = await served.signed_in(A, "olga"), await sent(served, "MANY")
     await served.live[A].centre.store.write(partial(_bury_many, like=id_))
+    await served.live[A].centre.store.write(partial(_set_many_aside, like=await came(served, "MANY-CAME")))
     far = json.dumps([C, "routine", 9_500_000, 1, ""])
-    for query in ("", "?group=dead&side=sent", f"?group=dead&side=sent&after={far}", "?code=cannot-decrypt"):
+    shown = {
+        "": 2 * 10,
+        "?group=dead&side=sent": 50,
+        f"?group=dead&side=sent&after={far}": 50,
+        "?group=dead&side=received": 50,
+        "?group=dead&side=received&after=[9500000]": 50,
+        "?code=cannot-decrypt": 0,
+    }
+    for query, expected in shown.items():
         took = []
         for _ in range(3):
             begun = time.process_time()
@@ -399,7 +501,15 @@ async def test_ten_thousand_dead_letters_slow_no_page(served: Served) -> None:
             took.append(time.process_time() - begun)
             assert answer.status_code == 200
         assert min(took) < PAGE_SECONDS, (query, took)
-        assert answer.text.count("/trouble/sent/dead-") == (0 if "code" in query else 50 if query else 10)
+        assert answer.text.count("/dead-") == expected, query
+
+
+def _set_many_aside(connection: Connection, like: str) -> None:
+    """Add dead letters of B's, each like a message that came."""
+    row = connection.execute(select(INBOX_MESSAGE).where(INBOX_MESSAGE.c.id == like)).one()._asdict()
+    dead = {"state": "dead", "code": "expired"}
+    numbers = range(9_000_000, 9_000_000 + 100 * DEAD_LETTERS, 100)
+    connection.execute(insert(INBOX_MESSAGE), [{**row, **dead, "n": at, "id": f"dead-{at}"} for at in numbers])
 
 
 def _bury_many(connection: Connection, like: str) -> None:
