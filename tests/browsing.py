@@ -38,7 +38,7 @@ _TEXTS = """() => {
   const language = element => element.closest("[lang]").lang;
   while (walker.nextNode()) {
     const parent = walker.currentNode.parentElement;
-    if (!["SCRIPT", "STYLE", "NOSCRIPT"].includes(parent.tagName) && language(parent) === own)
+    if (!["CODE", "SCRIPT", "STYLE", "NOSCRIPT"].includes(parent.tagName) && language(parent) === own)
       found.push(walker.currentNode.textContent);
   }
   for (const element of document.querySelectorAll("[aria-label], [title], [placeholder]"))
@@ -95,7 +95,7 @@ class Visit:
         ]
 
     async def texts(self) -> list[str]:
-        """Return the texts, labels and titles of the page that are in its own language."""
+        """Return the texts, labels and titles of the page that are in its own language; codes are in none."""
         found: list[str] = await self.page.evaluate(_TEXTS)
         return found
 

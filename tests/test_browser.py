@@ -47,6 +47,7 @@ class Desk:
     browser: Browser
     signed_in: dict[str, StorageState]
     received: str = ""
+    sent: str = ""
 
     @property
     def live(self) -> Live:
@@ -119,7 +120,7 @@ async def desk(offices: Network, broker: PrivateBroker, browser: Browser) -> Asy
 async def _talk(desk: Desk) -> None:
     """Let there be something on every page."""
     live = desk.live
-    await live.submit(HOME, message(to=[AWAY, SILENT]))
+    desk.sent = (await live.submit(HOME, message(to=[AWAY, SILENT]))).id
     asked = {**json.loads((EXAMPLES / "request.minimal.json").read_bytes()), "to": [HOME]}
     request = await live.submit(AWAY, json.dumps(asked).encode())
     late = await live.submit(AWAY, message(to=[HOME], case_number="LATE-1"))
@@ -170,7 +171,7 @@ async def test_every_page_is_readable_for_everybody(desk: Desk, language: str, d
         assert await tab.go("/sign-in") == 200
         wrong += await _wrong(tab, language)
     async with desk.visit(language=language, dark=dark, width=width) as tab:
-        for path in _addresses(desk):
+        for path in _addresses(desk, "received" if language == "en" else "sent"):
             assert await tab.go(path) == 200, path
             wrong += await _wrong(tab, language)
         await _reveal(tab, desk.received)
@@ -182,9 +183,9 @@ async def test_every_page_is_readable_for_everybody(desk: Desk, language: str, d
         pytest.fail("\n".join(wrong))
 
 
-def _addresses(desk: Desk) -> list[str]:
-    """Return where every page is."""
-    known = {"message": desk.received, "side": "received", "centre": AWAY}
+def _addresses(desk: Desk, side: str = "received") -> list[str]:
+    """Return where every page is; those of one message are of one that was sent, or received."""
+    known = {"message": desk.sent if side == "sent" else desk.received, "side": side, "centre": AWAY}
     return [page.path.format(**known) for page in pages()]
 
 
