@@ -8,8 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from relay.console.acts import act, done, require
 from relay.console.front import session
-from relay.console.page import Page, act, done, require, text
+from relay.console.page import Page, text
 from relay.errors import NotFound, Refused
 from relay.proving import Proving
 from relay.views import record

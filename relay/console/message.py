@@ -13,9 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from relay.console.acts import act
 from relay.console.languages import wanted
 from relay.console.messages import label
-from relay.console.page import Page, act, show, text
+from relay.console.page import Page, show, text
 from relay.views import content, message, trail
 from relay.views.message import Way
 from relay.web.callers import actor

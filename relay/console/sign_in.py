@@ -20,8 +20,9 @@ from starlette.routing import Route
 from relay import passwords
 from relay.clients import Client
 from relay.console import languages
+from relay.console.acts import read_form
 from relay.console.front import Front, front, signed_in
-from relay.console.page import read_form, show, trouble_words
+from relay.console.page import show, trouble_words
 from relay.errors import NotAllowed, RelayError, TooMany, http_status
 from relay.log import Event
 from relay.web.callers import address

@@ -9,7 +9,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from relay.clock import iso
-from relay.console.page import Page, act, done, text
+from relay.console.acts import act, done
+from relay.console.page import Page, text
 from relay.errors import NotFound
 from relay.store.approvals import Approval
 from relay.views import trouble

@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from relay.console.page import Page, act, done, text
+from relay.console.acts import act, done
+from relay.console.page import Page, text
 from relay.errors import Refused, RelayError, StoreTrouble
 from relay.views import alarms, counted, trouble
 from relay.views.alarms import PeerTrouble, Waiting
