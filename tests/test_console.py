@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import httpx2
 import pytest
 from babel.messages.extract import extract
 from prometheus_client.parser import text_string_to_metric_families
@@ -407,8 +406,8 @@ def test_every_translation_has_its_text(language: str) -> None:
 # Live
 
 
-async def _names(visitor: Visitor, path: str, until: str) -> list[str]:
-    names = []
+async def _names(visitor: Visitor, path: str, until: str, heard: list[str] | None = None) -> list[str]:
+    names = heard if heard is not None else []
     async with contextlib.aclosing(visitor.events(path)) as events:
         async for name, _ in events:
             names.append(name)
@@ -516,7 +515,7 @@ async def test_a_locked_store_keeps_no_page_waiting(served: Served) -> None:
         async def told() -> bool:
             begun = time.monotonic()
             page = await anna.get("/")
-            assert (page.status_code, time.monotonic() - begun < 3) == (200, True)
+            assert (page.status_code, time.monotonic() - begun < 5) == (200, True)  # SQLite gives a lock up after that
             return 'class="banner"' in page.text and "locked" in page.text
 
         await eventually(told)
@@ -553,17 +552,18 @@ async def _first(events: AsyncIterator[tuple[str, dict[str, Any]]], wanted: str)
             return
 
 
-async def test_open_pages_do_not_hold_up_the_end(served: Served) -> None:
-    """The console stops at once though streams are open, each of which ends."""
+async def test_open_pages_do_not_hold_up_the_end(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    """When the console stops each open stream comes to its end by itself: none has to be broken off after seconds."""
     anna = await served.signed_in(A, "anna")
-    streams = [asyncio.create_task(_names(anna, "/live/network", until="never")) for _ in range(3)]
-    await asyncio.sleep(0.5)
-    begun = time.monotonic()
+    before = len(asyncio.all_tasks())
+    heard: list[list[str]] = [[], [], []]
+    streams = [asyncio.create_task(_names(anna, "/live/network", until="never", heard=one)) for one in heard]
+    await eventually(lambda: all(heard))
+    assert [one.get_name() for one in asyncio.all_tasks()].count("console feed") == 1
     await served.stop_surfaces(A)
-    assert time.monotonic() - begun < 2.5
-    with contextlib.suppress(httpx2.TransportError):
-        await asyncio.wait_for(asyncio.gather(*streams), 5)
-    assert all(one.done() for one in streams)
+    await asyncio.wait_for(asyncio.gather(*streams), 10)
+    assert "graceful shutdown exceeded" not in caplog.text
+    await eventually(lambda: len(asyncio.all_tasks()) <= before)
 
 
 # Passwords, certificates and settings
