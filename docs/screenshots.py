@@ -28,7 +28,8 @@ CENTRE, ENDED = "BRU", "LYO"
 SIZE = {"width": 1280, "height": 690}
 MOST_BYTES = 150_000
 SILENT_SECONDS, TRAFFIC_SECONDS = 60, 45
-PAGES = ("queues", "messages", "trouble", "requests", "directory", "audit")
+PAGES = ("queues", "messages", "requests", "directory", "audit", "trouble")
+OBSERVED_SECONDS = 10
 
 
 def main() -> None:
@@ -108,6 +109,7 @@ def take_rest(page: Page, centre: dict[str, Any]) -> None:
     """Hold a message, and take the other pages."""
     hold(page)
     save(page, "held")
+    time.sleep(OBSERVED_SECONDS)  # until what is held is counted, too
     for name in PAGES:
         page.goto(centre["console"] + name)
         save(page, name)
