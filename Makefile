@@ -7,7 +7,7 @@ FAULTS ?= 30
 SEED ?= 1
 SEEDS ?= 50
 DEBIAN13 ?= build/debian13
-WORKERS ?= 3
+WORKERS ?= 4
 
 .PHONY: help setup packages test-packages demo test lint types imports advisories check bench fuzz chaos hostile rabbitmq4 docs lock clean
 
@@ -32,7 +32,7 @@ demo: setup ## Run a network of six centres for real, kill one in the middle, an
 	$(BIN)/relay demo --messages $(MESSAGES)
 
 test: setup test-packages ## Run every test against a real RabbitMQ.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: lint types imports advisories ## Everything that judges the code without running it.
 

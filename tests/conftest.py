@@ -11,6 +11,31 @@ from relay.network import Network, write_network
 from relay.rabbit import PrivateBroker
 
 FIRST_PORT, PORTS_A_WORKER = 15_000, 4_000
+LONGEST = (
+    "test_demo",
+    "test_chaos",
+    "test_mutants",
+    "test_crash_points",
+    "test_browser",
+    "test_departure",
+    "test_operations",
+    "test_crash_kills",
+    "test_console_acts",
+    "test_prometheus",
+    "test_alerts_live",
+    "test_supervision",
+    "test_howto",
+    "test_checkpoints",
+    "test_recall",
+    "test_epochs",
+    "test_registers",
+)
+"""Files that take longest: they begin first, so that no process is left with one of them in the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first; all others stay in their order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session", autouse=True)
