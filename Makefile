@@ -8,6 +8,8 @@ SEED ?= 1
 SEEDS ?= 50
 DEBIAN13 ?= build/debian13
 WORKERS ?= 4
+# Tests start hundreds of processes: that each compiles the sources anew costs a minute. An empty value keeps what was compiled.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup packages test-packages demo test lint types imports advisories check bench fuzz chaos hostile rabbitmq4 docs lock clean
 

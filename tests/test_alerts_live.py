@@ -49,9 +49,9 @@ async def live(broker: PrivateBroker, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.fixture
-async def watching(live: Served, tmp_path: Path) -> AsyncIterator[Prometheus]:
+async def watching(live: Served, broker: PrivateBroker, tmp_path: Path) -> AsyncIterator[Prometheus]:
     """Run a Prometheus that looks at both each second, with the rules that are deployed."""
-    async with prometheus(tmp_path, configuration(live.network, CENTRES, live.network.folder)) as running:
+    async with prometheus(tmp_path, configuration(live.network, CENTRES, live.network.folder), broker.bond) as running:
         yield running
 
 

@@ -60,10 +60,11 @@ def raised() -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted(generate.pages()))
-def test_a_generated_page_is_what_the_code_says(path: str) -> None:
+def test_each_generated_page_is_what_the_code_says() -> None:
     """What `make docs` would write is what is committed."""
-    assert (ROOT / path).read_text(encoding="utf-8") == generate.pages()[path], f"run `make docs`: {path} is out of date"
+    written = generate.pages()
+    assert len(written) >= 20
+    assert [path for path, text in written.items() if (ROOT / path).read_text(encoding="utf-8") != text] == [], "run `make docs`"
 
 
 def test_the_schemas_are_what_the_models_say() -> None:

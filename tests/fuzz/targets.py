@@ -19,13 +19,14 @@ from starlette.requests import Request
 
 from relay import envelope as wire
 from relay import messages, receipts, seal, witnessed
-from relay.api import asked, auth, body, find, inbox, requests, retention, steering
+from relay.api import asked, auth, find, inbox, requests, retention, steering
 from relay.api import messages as api_messages
 from relay.api import received as api_received
 from relay.directory import Bundle, Directory, Root, Signatures, Signed, begin, digest, read_directory, read_root, sign
 from relay.envelope import Envelope
 from relay.errors import EnvelopeError, Misconfigured, NotAuthentic, Refused, Rejected
 from relay.settings import LimitSettings
+from relay.web import body as web_body
 from relay.web import problems
 from relay.witnessed import Exchange
 from tests.fuzz import corpus
@@ -208,8 +209,8 @@ def headers(raw: bytes) -> None:
     for some in (given, given[:4]):
         request = Request({**server, "path": "/docs", "headers": some})
         auth._token(request)
-        body._declared(request)
-        body.idempotency_key(request)
+        web_body._declared(request)
+        web_body.idempotency_key(request)
 
 
 def acknowledgement(raw: bytes) -> None:
