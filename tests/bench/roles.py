@@ -20,7 +20,7 @@ import aio_pika
 from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 from faststream.rabbit.annotations import RabbitMessage
 
-from relay import log, outbox, settings
+from relay import batches, log, settings
 from relay.api import Api
 from relay.messages import Seizure, parse
 from relay.node import Node, open_node
@@ -118,7 +118,7 @@ async def faststream_receiver(given: Said) -> None:
 @asynccontextmanager
 async def _running(given: Said) -> Any:
     log.configure("json", "error")
-    outbox.MAX_MESSAGES = given.get("cap", outbox.MAX_MESSAGES)  # type: ignore[attr-defined]
+    batches.MAX_MESSAGES = given.get("cap", batches.MAX_MESSAGES)  # type: ignore[attr-defined]
     node = await open_node(settings.load(Path(given["file"])))
     task = asyncio.create_task(node.run(*([Api()] if given.get("http") else [])))
     async with asyncio.timeout(30):
