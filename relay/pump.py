@@ -40,6 +40,7 @@ from relay.store.said import Settled
 
 READ_AHEAD = 10_000
 LOAD_AT_ONCE = 16
+LOAD_WHEN_FOUND = 2  # a second read of the store took as long as all else together at low load
 PAUSE_SECONDS = 1.0
 CONFIRM_PAUSE_SECONDS = 0.05  # `sent` may be noted a moment late: at worst an envelope is sent twice
 
@@ -63,6 +64,7 @@ class Pump:
         self._laggards = Laggards(centre, broker)
         self._due: list[tuple[int, int]] = []
         self._seen = 0
+        self._loaded: dict[int, Due | None] = {}
         self._held: set[int] = set()
         self._room = asyncio.Semaphore(centre.settings.broker.publish_window)
         self._flying: set[asyncio.Task[None]] = set()
@@ -135,7 +137,7 @@ class Pump:
         """Take up the envelopes that were stored since the last look."""
         while True:
             try:
-                found = await self._centre.store.read(lambda connection: outgoing.due(connection, self._seen, READ_AHEAD))
+                found = await self._centre.store.read(self._find)
             except StoreTrouble as trouble:  # the next look finds the same
                 self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
                 return
@@ -146,6 +148,13 @@ class Pump:
             self._centre.metrics.unsent.set(self.waiting)
             if len(found) < READ_AHEAD:
                 return
+
+    def _find(self, connection: Connection) -> list[tuple[int, int]]:
+        """Find what was stored since the last look; a few that go out at once are loaded at the same time."""
+        found = outgoing.due(connection, self._seen, READ_AHEAD)
+        if len(found) <= LOAD_WHEN_FOUND and not self._due and self._broker.connected.is_set():
+            self._loaded.update((n, outgoing.load(connection, n)) for _, n in found)
+        return found
 
     async def _publish_due(self, group: asyncio.TaskGroup) -> None:
         """Publish until nothing is due, letting what is stored meanwhile take its place in the order."""
@@ -170,6 +179,9 @@ class Pump:
         while self._due and len(taken) < LOAD_AT_ONCE and not self._room.locked():
             await self._room.acquire()
             taken.append(heapq.heappop(self._due))
+        here, self._loaded = self._loaded, {}
+        if all(n in here for _, n in taken):
+            return [(rank, n, here[n]) for rank, n in taken]
         try:
             loaded = await self._centre.store.read(
                 lambda connection: [(rank, n, outgoing.load(connection, n)) for rank, n in taken]
@@ -187,6 +199,7 @@ class Pump:
         """Wait for the broker, and until the node may publish, counting what is stored meanwhile, so that too much is noticed."""
         for needed in (self._broker.connected, self._centre.may_publish, self._centre.is_member):
             while not needed.is_set():
+                self._loaded.clear()  # it may be purged, or held, before it goes
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(PAUSE_SECONDS):
                         await needed.wait()

@@ -141,7 +141,7 @@ async def test_the_pump_outlives_a_store_that_can_not_be_read(live: Live, monkey
     failed = asyncio.Event()
 
     async def fails(job: Callable[[Any], Any]) -> Any:
-        if not failed.is_set() and getattr(job, "__qualname__", "").startswith("Pump._load."):
+        if not failed.is_set() and getattr(job, "__qualname__", "").startswith(("Pump._find", "Pump._load.")):
             failed.set()
             raise StoreTrouble("store-unavailable", "The store can't be read now.")
         return await read(job)
