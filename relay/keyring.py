@@ -50,6 +50,16 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class _Lack:
+    """For which uses no held key is valid by a directory, from one change of a listed key to the next, in milliseconds."""
+
+    register: Directory | None
+    since: int
+    until: int
+    uses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Chosen:
     """What signs under a directory, from one change of a validity to the next (milliseconds)."""
 
@@ -76,6 +86,7 @@ class Keyring:
         self._checkpoint = {key.id: key for key in checkpoint}
         self._register: Callable[[], Directory] | None = None
         self._chosen: dict[Use, _Chosen] = {}
+        self._lack: _Lack | None = None
         self.sealing: Mapping[str, SealingKey] = MappingProxyType({key.id: key for key in sealing})
         self.storage = storage
 
@@ -121,14 +132,19 @@ class Keyring:
 
     def trouble(self, now: int) -> NotReady | None:
         """Return why nothing can be signed, or sealed to this centre, at this moment; None when all is well."""
-        listed, moment = self._listed(), from_ms(now)
-        missing = [
-            use for use, held in (("signing", self._signing), ("sealing", self.sealing)) if not newest(listed, held, moment)
-        ]
-        if not missing:
+        register = self._register() if self._register is not None else None
+        lack = self._lack
+        if lack is None or lack.register is not register or not lack.since <= now < lack.until:
+            lack = self._lack = self._missing(register, now)
+        if not (missing := lack.uses):
             return None
         sentence = f"The node holds no {' and no '.join(missing)} key that the directory lists as valid for {self._centre} now."
         return NotReady("no-usable-key", sentence)
+
+    def _missing(self, register: Directory | None, now: int) -> _Lack:
+        listed, moment = self._listed(), from_ms(now)
+        held = (("signing", self._signing), ("sealing", self.sealing))
+        return _Lack(register, *_span(listed, now), tuple(use for use, keys in held if not newest(listed, keys, moment)))
 
     def _choose(self, use: Use, now: int) -> _Chosen:
         register = self._register() if self._register is not None else None
@@ -141,10 +157,7 @@ class Keyring:
         keys = self._checkpoint if use == "checkpoint" else self._signing
         listed = [key for key in self._listed() if key.use == use]
         found = newest(listed, keys, from_ms(now))
-        changes = [to_ms(moment) for key in listed for moment in _changes(key)]
-        since = max((moment for moment in changes if moment <= now), default=0)
-        until = min((moment for moment in changes if moment > now), default=_EVER)
-        return _Chosen(register, since, until, keys[found.id if found else _last(listed, keys)], found is not None)
+        return _Chosen(register, *_span(listed, now), keys[found.id if found else _last(listed, keys)], found is not None)
 
     def _listed(self) -> Sequence[Key]:
         member = self._register().member(self._centre) if self._register is not None else None
@@ -227,6 +240,13 @@ def _state(key: Key, held: bool, now: datetime) -> KeyState:
     if not held:
         return "not-held"
     return "announced" if now < key.valid_from else "valid"
+
+
+def _span(listed: Sequence[Key], now: int) -> tuple[int, int]:
+    """Return from when until when nothing changes about the listed keys, around a moment; all in milliseconds."""
+    changes = [to_ms(moment) for key in listed for moment in _changes(key)]
+    since = max((moment for moment in changes if moment <= now), default=0)
+    return since, min((moment for moment in changes if moment > now), default=_EVER)
 
 
 def _changes(key: Key) -> Iterable[datetime]:
