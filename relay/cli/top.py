@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -66,17 +67,16 @@ def _live(node: Client) -> None:
     from rich.live import Live
 
     console = Console(no_color=True, highlight=False, markup=False)
-    shown: RenderableType = drawn(_ask(node))
-    with Live(shown, console=console, screen=True, auto_refresh=False) as live:
-        while True:
-            try:
+    with suppress(KeyboardInterrupt):
+        shown: RenderableType = drawn(_ask(node))
+        with Live(shown, console=console, screen=True, auto_refresh=False) as live:
+            while True:
                 time.sleep(REDRAW_SECONDS)
-                shown = drawn(_ask(node))
-            except KeyboardInterrupt:
-                return
-            except RelayError as error:
-                shown = f"{clean(error.detail)} [{error.code}]"
-            live.update(shown, refresh=True)
+                try:
+                    shown = drawn(_ask(node))
+                except RelayError as error:
+                    shown = f"{clean(error.detail)} [{error.code}]"
+                live.update(shown, refresh=True)
 
 
 def drawn(network: dict[str, Any]) -> RenderableType:
