@@ -14,6 +14,7 @@ from relay.api import (
     alarms,
     approvals,
     audit,
+    auth,
     codes,
     docs,
     find,
@@ -32,10 +33,11 @@ from relay.api import (
     tokens,
     way,
 )
-from relay.api.auth import Guard, roles_of
+from relay.api.auth import roles_of
 from relay.api.contract import PROBLEM, schemas
 from relay.errors import RelayError
 from relay.web import problems
+from relay.web.guard import Guard
 
 DESCRIPTION = """\
 What a centre's own system and its operators say to their node.
@@ -101,7 +103,7 @@ def make_app() -> FastAPI:
         app.include_router(part.router, responses={"default": {"description": "What went wrong.", "content": PROBLEM}})
     for kind in (RelayError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, problems.answer)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, look=auth.look, headers=auth.guarded, answer=problems.answer)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -1,4 +1,4 @@
-"""Who may ask what: a guard before every route, and the roles that a route needs.
+"""Who may ask what: what the guard looks at before every route, and the roles that a route needs.
 
 Everything needs a token, unknown addresses included: ``Authorization: Bearer TOKEN``, or, for the pages that a browser opens
 (``/docs``, ``/openapi.json``), HTTP Basic with any user name and the token as password. Elsewhere Basic is not taken, since a
@@ -13,8 +13,9 @@ it may do, and every route declares the ones that open it:
 - ``read``: open a message's content in the console (:mod:`relay.console`), nothing here;
 - ``admin``: give and take tokens. It includes none of the others.
 
-Whoever is turned away (401, 403, 429) is counted for the audit record (:mod:`relay.web.refusals`). The guard is also the last to
-hear of an unexpected error: it answers ``internal-error`` without any content and logs its kind.
+Whoever is turned away (401, 403, 429) is counted for the audit record (:mod:`relay.web.refusals`). The guard
+(:mod:`relay.web.guard`) is also the last to hear of an unexpected error: the answer is ``internal-error`` without any content,
+and the log has its kind.
 
 Errors raised: ``NotAllowed`` (``not-authenticated``, ``not-allowed``) and those of :mod:`relay.web.limits`.
 """
@@ -28,43 +29,25 @@ import time
 from fastapi import params
 from fastapi.routing import APIRoute
 from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relay.clients import ROLES, Client, Role
 from relay.errors import NotAllowed
-from relay.web import problems
 from relay.web.callers import address, caller
+from relay.web.guard import Headers
 from relay.web.served import here
 
 PAGES = ("/docs", "/openapi.json")
 HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 
 
-class Guard:
-    """The ASGI layer before the routes."""
+def look(request: Request) -> None:
+    """Note who asks; raise ``NotAllowed`` when no right token says it, ``TooMany`` when that happens too often."""
+    request.state.client = _authenticate(request)
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or let the request through to its route."""
-        request = Request(scope, receive)
-        begun = False
-
-        async def sending(message: Message) -> None:
-            nonlocal begun
-            if message["type"] == "http.response.start":
-                begun = True
-                message["headers"] = [*message["headers"], *HEADERS]
-            await send(message)
-
-        try:
-            request.state.client = _authenticate(request)
-            await self._app(scope, receive, sending)
-        except Exception as error:  # the last resort: whatever went wrong, the caller gets an answer without content
-            response = await problems.answer(request, error)
-            if not begun:
-                await response(scope, receive, sending)
+def guarded(given: Headers) -> Headers:
+    """Return the headers of an answer with those that keep it from being kept, or taken for what it is not."""
+    return [*given, *HEADERS]
 
 
 class Needs:

@@ -1,6 +1,6 @@
 """The routes by which operators and Prometheus see how the node does, in sentences and numbers.
 
-Supervisors, which bring no token, ask at another address and learn one word (:mod:`relay.api.probes`).
+Supervisors, which bring no token, ask at another address and learn one word (:mod:`relay.web.probes`).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from relay.console import files, guard, pages, sign_in
 from relay.console.front import Front
 from relay.errors import RelayError
+from relay.web.guard import Guard
 
 
 def make_app(front: Front) -> Starlette:
@@ -17,6 +18,6 @@ def make_app(front: Front) -> Starlette:
         exception_handlers={RelayError: guard.answer, HTTPException: guard.answer},
     )
     app.router.redirect_slashes = False
-    app.add_middleware(guard.Guard)
+    app.add_middleware(Guard, look=guard.look, headers=guard.guarded, answer=guard.answer)
     app.state.here, app.state.front, app.state.menu = front.here, front, pages.menu()
     return app

@@ -1,4 +1,4 @@
-"""The layer before the console's pages: who is let in, from where a form may come, and what a browser may do with an answer.
+"""What the console's guard looks at: who is let in, from where a form may come, and what a browser may do with an answer.
 
 Every answer forbids what a page does not need (Content Security Policy 3, no framing, no sniffing, no referrer, no shared
 opener), and pages are kept by nobody. A request that changes something must come from a page of this console: the browser says so
@@ -15,18 +15,15 @@ from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relay.console import live, page
 from relay.console.front import front
 from relay.console.sign_in import OPEN, PATH
 from relay.errors import NotAllowed, Refused, TooMany
-from relay.log import Event
 from relay.tls import is_loopback
-from relay.web.callers import caller
+from relay.web.guard import Headers
 from relay.web.limits import whole_seconds
-from relay.web.problems import refusal_of
-from relay.web.served import here
+from relay.web.problems import noted
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -45,49 +42,16 @@ NOT_KEPT = "no-store"
 SAFE = frozenset({"GET", "HEAD"})
 
 
-class Guard:
-    """The ASGI layer before the routes."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or let the request through to its page."""
-        request = Request(scope, receive)
-        begun = False
-
-        async def sending(message: Message) -> None:
-            nonlocal begun
-            if message["type"] == "http.response.start":
-                begun = True
-                message["headers"] = _headers(message["headers"])
-            await send(message)
-
-        try:
-            response = _turned_away(request)
-            await (response or self._app)(scope, receive, sending)
-        except Exception as error:  # the last resort: whatever went wrong, there is an answer without its content
-            answered = await answer(request, error)
-            if not begun:
-                await answered(scope, receive, sending)
-
-
 async def answer(request: Request, error: Exception) -> Response:
     """Return the page of what went wrong, counting and recording who was turned away."""
-    refusal, here_, client = refusal_of(error), here(request), caller(request)
-    if refusal.code == "internal-error":
-        here_.centre.log.error(Event.API_FAILED, error=type(error).__name__, method=request.method)
-    else:
-        here_.centre.log.info(Event.API_REFUSED, code=refusal.code, client=client.name if client else None)
-    if isinstance(refusal, NotAllowed | TooMany):
-        here_.refusals.note(request, refusal.code)
+    refusal = noted(request, error)
     response = await page.show_error(request, error)
     if isinstance(refusal, TooMany):
         response.headers["Retry-After"] = whole_seconds(refusal.seconds)
     return response
 
 
-def _turned_away(request: Request) -> Response | None:
+def look(request: Request) -> Response | None:
     """Look who asks and from where; return the answer to who is not signed in and must be."""
     front_ = front(request)
     request.state.session = request.state.client = None
@@ -120,7 +84,8 @@ def _check_origin(request: Request) -> None:
         raise NotAllowed("foreign-form", "What was sent did not come from a page of this console.")
 
 
-def _headers(given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def guarded(given: Headers) -> Headers:
+    """Return the headers of an answer with what forbids what a page does not need."""
     kept = any(name == b"cache-control" for name, _ in given)
     more = HEADERS if kept else {**HEADERS, "cache-control": NOT_KEPT}
     return [*given, *((name.encode(), value.encode()) for name, value in more.items())]

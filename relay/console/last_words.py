@@ -30,7 +30,8 @@ from relay.errors import Misconfigured, RelayError, StoreTrouble
 from relay.log import Event, Log
 from relay.settings import Settings
 from relay.tls import is_loopback, refuse_clear_console
-from relay.web.listener import Server, config, listening, serve
+from relay.web.listener import Server, config, encryption, listening, serve
+from relay.web.probes import make_probes
 
 BRIEF_SECONDS = 5.0
 """How long at most is said what another start may heal: a supervisor must not be kept from it."""
@@ -46,12 +47,14 @@ async def say(settings: Settings, error: RelayError, stopping: asyncio.Event) ->
         return
     log = Log(settings.centre)
     with contextlib.suppress(Misconfigured):  # the address can't be had; what is wrong is said by how the process ends
-        encryption = _encryption(settings, address, log)
-        pages = _pages(settings, error, encrypted=encryption is not None)
+        certificate = partial(settings.console.context, settings.api.tls)
+        encrypted = encryption(address, certificate, refuse_clear_console, log)
+        pages = _pages(settings, error, encrypted=encrypted is not None)
         async with contextlib.AsyncExitStack() as stack:
-            await stack.enter_async_context(_served(pages, settings, address, encryption))
+            await stack.enter_async_context(_served(pages, settings, address, encrypted))
             with contextlib.suppress(Misconfigured):  # then who asks gets no answer, which is a no as well
-                await stack.enter_async_context(_served(_probes(), settings, settings.health.listen, None))
+                probes = make_probes(partial(_problems, error))
+                await stack.enter_async_context(_served(probes, settings, settings.health.listen, None))
             log.error(Event.NODE_FAILED, error=error.code, detail=error.detail)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -59,10 +62,10 @@ async def say(settings: Settings, error: RelayError, stopping: asyncio.Event) ->
 
 
 @contextlib.asynccontextmanager
-async def _served(app: Starlette, settings: Settings, address: str, encryption: ssl.SSLContext | None) -> AsyncIterator[None]:
+async def _served(app: Starlette, settings: Settings, address: str, encrypted: ssl.SSLContext | None) -> AsyncIterator[None]:
     """Serve an application at an address meanwhile; raise ``Misconfigured`` when that can't be had."""
     with listening(address) as listener:
-        server = Server(config(app, settings.api, encryption))
+        server = Server(config(app, settings.api, encrypted))
         answering = asyncio.create_task(serve(server, listener), name="last words")
         try:
             yield
@@ -90,23 +93,6 @@ async def _answer(centre: str, error: RelayError, encrypted: bool, request: Requ
     return HTMLResponse(page, 503, {**HEADERS, "cache-control": NOT_KEPT, "retry-after": str(AGAIN_SECONDS)})
 
 
-def _probes() -> Starlette:
-    """Return what supervisors ask: the process lives, and is not ready."""
-
-    async def alive(_request: Request) -> Response:
-        return PlainTextResponse("yes")
-
-    async def ready(_request: Request) -> Response:
-        return PlainTextResponse("no", 503)
-
-    return Starlette(routes=[Route("/livez", alive, methods=["GET"]), Route("/readyz", ready, methods=["GET"])])
-
-
-def _encryption(settings: Settings, address: str, log: Log) -> ssl.SSLContext | None:
-    def refused(error: RelayError) -> None:
-        log.warning(Event.CERTIFICATE_REFUSED, code=error.code, detail=error.detail)
-
-    encryption = settings.console.context(settings.api.tls, refused)
-    if encryption is None:
-        refuse_clear_console(address)
-    return encryption
+async def _problems(error: RelayError) -> tuple[str, ...]:
+    """Return what supervisors are to know: the process lives, and is not ready."""
+    return (error.detail,)

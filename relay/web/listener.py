@@ -3,7 +3,7 @@
 The node owns the process's signals, so uvicorn's own handling is off. Stopping is graceful: no new connection is taken, requests
 under way get some seconds to finish.
 
-Errors raised: ``Misconfigured`` with ``address-in-use``.
+Errors raised: ``Misconfigured`` with ``address-in-use``, and of :func:`encryption` those of :mod:`relay.tls`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from relay.errors import Misconfigured
+from relay.errors import Misconfigured, RelayError
+from relay.log import Event, Log
 from relay.settings import ApiSettings
 from relay.web.connection import connection
 
@@ -58,6 +59,27 @@ def config(app: object, settings: ApiSettings, encryption: ssl.SSLContext | None
         timeout_graceful_shutdown=FINISH_SECONDS,
         ws="none",
     )
+
+
+def encryption(
+    address: str,
+    certificate: Callable[[Callable[[RelayError], None]], ssl.SSLContext | None],
+    refuse_clear: Callable[[str], None],
+    log: Log,
+) -> ssl.SSLContext | None:
+    """Return the TLS of what listens at an address, or None on loopback without a certificate.
+
+    ``certificate`` reads the files; it is given who hears of renewed ones that are no use. Raises ``Misconfigured`` when they
+    can't be used now, and what ``refuse_clear`` raises about an address that other machines reach in clear.
+    """
+
+    def refused(error: RelayError) -> None:
+        log.warning(Event.CERTIFICATE_REFUSED, code=error.code, detail=error.detail)
+
+    found = certificate(refused)
+    if found is None:
+        refuse_clear(address)
+    return found
 
 
 @contextlib.contextmanager

@@ -68,17 +68,9 @@ def document(error: RelayError) -> dict[str, Any]:
 
 async def answer(request: Request, error: Exception) -> Response:
     """Return the answer to a request that failed, counting and recording it."""
-    refusal = refusal_of(error)
-    here_ = here(request)
-    if refusal.code == "internal-error":
-        here_.centre.log.error(Event.API_FAILED, error=type(error).__name__, method=request.method)
-    else:
-        client = caller(request)
-        here_.centre.log.info(Event.API_REFUSED, code=refusal.code, client=client.name if client else None)
-    if isinstance(refusal, NotAllowed | TooMany):
-        here_.refusals.note(request, refusal.code)
-    elif request.method == "POST" and request.url.path.startswith(SUBMIT):
-        await record(here_, caller(request), [refusal])
+    refusal = noted(request, error)
+    if not isinstance(refusal, NotAllowed | TooMany) and request.method == "POST" and request.url.path.startswith(SUBMIT):
+        await record(here(request), caller(request), [refusal])
     headers = _headers(request, refusal)
     return Response(json.dumps(document(refusal)), http_status(refusal), headers, MEDIA_TYPE)
 
@@ -98,6 +90,18 @@ async def record(here_: Here, who: Client | None, refusals: Iterable[RelayError]
         points.reach(Point.REFUSAL_COMMIT_BEFORE)
         await here_.centre.store.write(lambda connection: audit.append(connection, leaves))
         points.reach(Point.REFUSAL_COMMIT_AFTER)
+
+
+def noted(request: Request, error: Exception) -> RelayError:
+    """Return what went wrong in the relay's own words, said in the log; who is turned away is counted for the record."""
+    refusal, here_, client = refusal_of(error), here(request), caller(request)
+    if refusal.code == "internal-error":
+        here_.centre.log.error(Event.API_FAILED, error=type(error).__name__, method=request.method)
+    else:
+        here_.centre.log.info(Event.API_REFUSED, code=refusal.code, client=client.name if client else None)
+    if isinstance(refusal, NotAllowed | TooMany):
+        here_.refusals.note(request, refusal.code)
+    return refusal
 
 
 def refusal_of(error: Exception) -> RelayError:

@@ -7,24 +7,22 @@ it does is looked at once a second at most, however often somebody asks.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from relay.web.served import Readiness
 
-
-def make_probes(readiness: Readiness) -> Starlette:
-    """Return the application of the health listener."""
+def make_probes(problems: Callable[[], Awaitable[Sequence[str]]]) -> Starlette:
+    """Return the application of the health listener, given how to learn what keeps the node from being ready."""
 
     async def alive(_request: Request) -> Response:
         return PlainTextResponse("yes")
 
     async def ready(_request: Request) -> Response:
-        return PlainTextResponse("no", 503) if await readiness.problems() else PlainTextResponse("yes")
+        return PlainTextResponse("no", 503) if await problems() else PlainTextResponse("yes")
 
     return Starlette(routes=[_only_get("/livez", alive), _only_get("/readyz", ready)])
 
