@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,15 +21,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay import cli, proofs
+from relay import cli, directory, proofs
 from relay.api import Api
+from relay.audit import digest
+from relay.directory import Bundle
 from relay.envelope import new_id
 from relay.errors import Misconfigured, NotFound, Refused, RelayError
+from relay.keys import SigningKey
 from relay.proofs import Authorities
 from relay.proving import Proving
 from relay.rabbit import PrivateBroker
 from relay.settings import load
 from relay.store import checkpoints, record, trees
+from relay.witnessed import Checkpoint, sign_checkpoint
+from tests.independent import verifier
 from tests.live import Live, eventually, message, private_network
 
 A, B, C = CENTRES = ("PRFA", "PRFB", "PRFC")
@@ -63,6 +70,12 @@ async def sent(live: Live) -> str:
 async def proof(live: Live, sent: str) -> bytes:
     """Return A's proof of that message."""
     return await Proving(live[A].centre).prove(sent, "tester")
+
+
+@pytest.fixture(scope="module")
+async def shown(live: Live, sent: str) -> bytes:
+    """Return A's proof of that message with what it says."""
+    return await Proving(live[A].centre).prove(sent, "tester", "court order 17/2026")
 
 
 async def countersigned(live: Live, centre: str) -> None:
@@ -147,6 +160,216 @@ async def test_every_single_byte_counts(live: Live, proof: bytes) -> None:
     }
 
 
+def independent(raw: bytes, live: Live) -> str | None:
+    """Return the code with which the program that knows the document alone refuses a file, None when it verifies it."""
+    try:
+        verifier.verify(raw, (live.network.folder / "root.json").read_bytes())
+    except verifier.Failure as failure:
+        return failure.code
+    return None
+
+
+async def test_a_program_written_from_the_document_alone_proves_the_same(
+    live: Live, sent: str, proof: bytes, shown: bytes
+) -> None:
+    """Under the root, and under a public key of each authority, a verifier that shares no line with ours says the same."""
+    named = {name: [base64.b64decode(key)] for name, _, key in (one.partition("=") for one in keys(live))}
+    ours = proofs.check(proof, authorities(live))
+    for proved in (verifier.verify(proof, (live.network.folder / "root.json").read_bytes()), verifier.verify(proof, keys=named)):
+        assert (proved.origin, set(proved.recipients)) == (A, {B, C})
+        assert proved.stated == [(one.recipient, one.state) for one in ours.stated]
+        assert proved.logged == [(one.position, one.step) for one in ours.logged]
+        assert proved.witnesses == [witness for one in ours.checkpoints for witness, _ in one.witnesses]
+    of_b = await Proving(live[B].centre).prove(sent, "tester")
+    assert verifier.verify(of_b, (live.network.folder / "root.json").read_bytes()).stated == []
+    content = verifier.verify(shown, (live.network.folder / "root.json").read_bytes()).content
+    assert content == proofs.check(shown, authorities(live)).content
+    assert content is not None
+
+
+async def test_that_program_runs_wherever_its_few_files_are_put(live: Live, proof: bytes, tmp_path: Path) -> None:
+    """A folder with its own files, the proof and the root; one byte changed, and it says where and ends with 1."""
+    shutil.copytree(Path(verifier.__file__).parent, tmp_path / "tests" / "independent")
+    (tmp_path / "proof.json").write_bytes(proof)
+    (tmp_path / "altered.json").write_bytes(forged(proof, ("envelope",)))
+    (tmp_path / "root.json").write_bytes((live.network.folder / "root.json").read_bytes())
+    words = [sys.executable, "-m", "tests.independent.verifier"]
+    for file, status, said in (("proof.json", 0, f"{B} signed delivered"), ("altered.json", 1, "proof-envelope")):
+        run = partial(subprocess.run, [*words, file, "root.json"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = await asyncio.to_thread(run)
+        assert done.returncode == status, done.stderr
+        assert said in done.stdout + done.stderr
+
+
+async def test_it_refuses_each_field_that_was_changed_as_the_relay_does(live: Live, shown: bytes) -> None:
+    """Every value of the file changed in its turn, the digest made anew, and the same code from two programs."""
+    places = [place for place in values(json.loads(shown)) if place != ("digest",)]
+    assert {str(place[-1]) for place in places} >= {"network", "centre", "message", "salt", "content", "position", "key"}
+    assert independent(shown, live) is None
+    for place in places:
+        raw = forged_as_it_is(shown, place)
+        code = independent(raw, live)
+        assert code is not None, place
+        assert code == refused(live, raw), place
+    assert independent(forged(shown, ("digest",)), live) == "proof-altered"
+
+
+async def test_it_refuses_bytes_that_were_changed_as_the_relay_does(live: Live, proof: bytes) -> None:
+    """A bit flipped, a byte left out or put in, at places drawn from a seed: the same code from two programs."""
+    drawn = random.Random(11)  # noqa: S311 - the same places in each run
+    for at in drawn.sample(range(len(proof)), 200):
+        for raw in (
+            proof[:at] + bytes([proof[at] ^ (1 << drawn.randrange(8))]) + proof[at + 1 :],
+            proof[:at] + proof[at + 1 :],
+            proof[:at] + b" " + proof[at:],
+        ):
+            assert independent(raw, live) == refused(live, raw), at
+
+
+def values(inside: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield where each value stands in a file."""
+    steps = inside.items() if isinstance(inside, dict) else enumerate(inside) if isinstance(inside, list) else ()
+    if not isinstance(inside, dict | list):
+        yield place
+    for step, one in steps:
+        yield from values(one, (*place, step))
+
+
+def forged_as_it_is(proof: bytes, place: tuple[Any, ...]) -> bytes:
+    """Return a proof with one value changed to another of its kind, whether a proof may have it or not, its digest made anew."""
+    given = json.loads(proof)
+    del given["digest"]
+    inside = given
+    for step in place[:-1]:
+        inside = inside[step]
+    inside[place[-1]] = changed(inside[place[-1]], str(place[-1]))
+    return spelled(given)
+
+
+def spelled(given: dict[str, Any]) -> bytes:
+    """Return an object spelled as a proof is, with the digest that fits."""
+    start = json.dumps(given, separators=(",", ":"), ensure_ascii=False).encode()[:-1]
+    digest = hashlib.sha256(b"intercentre-relay/1 proof\0" + start).hexdigest()
+    return start + f',"digest":"{digest}"}}'.encode()
+
+
+DEEP = 100_000
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "code"),
+    [
+        (("logs", 0, "leaves", 0, "leaf"), base64.b64encode(b"[" * DEEP).decode(), "proof-leaf"),
+        (("logs", 0, "checkpoint", "statement"), "[" * 1024, "proof-checkpoint"),
+        (("logs", 0, "countersignatures", 0, "statement"), "[" * 1024, "proof-countersignature"),
+        (("logs", 0, "countersignatures", 0, "statement"), '{"time":1e999}', "proof-countersignature"),
+        (("receipts", 0, "body"), base64.b64encode(b"[" * DEEP).decode(), "proof-receipt"),
+        (("envelope",), base64.b64encode(b"ICR1" + DEEP.to_bytes(4, "big") + b"[" * DEEP).decode(), "proof-envelope"),
+    ],
+    ids=["leaf", "checkpoint", "countersignature", "time", "receipt", "envelope"],
+)
+async def test_nesting_without_bottom_is_refused_like_all_else(
+    live: Live, proof: bytes, place: tuple[Any, ...], value: str, code: str
+) -> None:
+    """A file by whoever wants the check to break gets a code where it breaks the rules, from both programs."""
+    given = json.loads(proof)
+    del given["digest"]
+    inside = given
+    for step in place[:-1]:
+        inside = inside[step]
+    inside[place[-1]] = value
+    assert refused(live, spelled(given)) == independent(spelled(given), live) == code
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"time": "at night"}, {"time": 10**15}, {"step": None}, {"peer": 7}, {"count": True}, {"twice": True}],
+    ids=str,
+)
+async def test_an_entry_of_a_hostile_log_is_no_entry(live: Live, proof: bytes, more: dict[str, Any]) -> None:
+    """A centre that logged, and signed a checkpoint of, what is no entry proves nothing with it, and breaks nothing."""
+    given = json.loads(proof)
+    del given["digest"]
+    log = given["logs"][0]
+    commitment = proofs.check(proof, authorities(live)).commitment
+    said = {**json.loads(base64.b64decode(log["leaves"][0]["leaf"])), "count": 1, "commitments": digest([commitment])}
+    checkpoint = json.loads(log["checkpoint"]["statement"])
+    for changes in ({}, more):
+        leaf = json.dumps(said | changes, separators=(",", ":")).encode()
+        leaf = leaf.replace(b'"twice":true', b'"step":"delivered"')
+        checkpoint |= {"size": 1, "root": hashlib.sha256(b"\0" + leaf).hexdigest()}
+        note = sign_checkpoint(live.signing_key(A), Checkpoint(**checkpoint))
+        entry = {
+            "position": 0,
+            "leaf": base64.b64encode(leaf).decode(),
+            "commitments": [commitment],
+            "inclusion": [],
+        }
+        given["logs"] = [{"checkpoint": note.model_dump(), "countersignatures": [], "leaves": [entry]}]
+        raw = spelled(given)
+        if changes:
+            assert refused(live, raw) == independent(raw, live) == "proof-leaf"
+        else:
+            assert independent(raw, live) is None
+            assert proofs.proved(proofs.check(raw, authorities(live)))
+
+
+@pytest.mark.parametrize(
+    ("change", "by", "counts"),
+    [
+        ({"status": "suspended"}, 1, True),
+        ({"subscribe": []}, 1, True),
+        ({"name": "Another"}, 1, False),
+        ({"name": "Another"}, 2, True),
+        ({"clearance": "unclassified"}, 1, False),
+        ({"publish": [{"crime_types": ["drugs.cocaine"], "regions": ["150"]}]}, 1, True),
+        ({"publish": [{"crime_types": ["drugs.cocaine"], "regions": ["150"], "nominal": True, "kinds": ["*"]}]}, 0, False),
+        ({"keys": "first revoked"}, 1, True),
+        ({"keys": "first removed"}, 1, True),
+        ({"keys": "first prolonged"}, 1, False),
+    ],
+    ids=str,
+)
+async def test_both_agree_who_had_to_sign_a_version(
+    live: Live, proof: bytes, change: dict[str, Any], by: int, counts: bool
+) -> None:
+    """A later version in the file, changed in one member and signed by one authority, by both, or by nobody."""
+    given = json.loads(proof)
+    del given["digest"]
+    bundle = Bundle.unpack(base64.b64decode(given["directories"][-1]))
+    document = json.loads(bundle.versions[-1].raw)
+    document |= {"version": document["version"] + 1, "previous": directory.digest(bundle.versions[-1].raw)}
+    member = next(one for one in document["members"] if one["id"] == C)
+    member |= {name: value for name, value in change.items() if name != "keys"}
+    match change.get("keys"):
+        case "first revoked":
+            member["keys"][0]["revoked_from"] = "2999-01-01T00:00:00+00:00"
+        case "first removed":
+            given["receipts"] = [
+                one for one in given["receipts"] if b'"origin":"%s"' % C.encode() not in base64.b64decode(one["header"])
+            ]
+            del member["keys"][0]
+        case "first prolonged":
+            member["keys"][0]["valid_until"] = "2999-01-01T00:00:00Z"
+    raw = json.dumps(document).encode()
+    signatures = [directory.sign(raw, *one) for one in authority_keys(live)[:by]]
+    signed = directory.Signed(raw, directory.Signatures(signatures=tuple(signatures)).model_dump_json().encode())
+    packed = Bundle(bundle.roots, (*bundle.versions, signed)).pack()
+    given["directories"].append(base64.b64encode(packed).decode())
+    found = independent(spelled(given), live)
+    assert found == (None if counts else "proof-directory")
+    if counts:
+        proofs.check(spelled(given), authorities(live))
+    else:
+        assert refused(live, spelled(given)) == found
+
+
+def authority_keys(live: Live) -> list[tuple[str, SigningKey]]:
+    """Return the network's authorities, each with its private key."""
+    folder = live.network.folder / "authorities"
+    return [(one.id, SigningKey.load(min((folder / one.id).iterdir()))) for one in live.network.root.authorities]
+
+
 @pytest.mark.parametrize(
     ("place", "code"),
     [
@@ -189,7 +412,9 @@ def changed(value: Any, name: str) -> Any:
     """Return a value that is another, and of the same form."""
     if isinstance(value, int):
         return value + 1
-    if name == "signature" or set(value) <= set("0123456789abcdef"):
+    if name in ("format", "centre"):
+        return value + "X"
+    if name in ("message", "signature") or set(value) <= set("0123456789abcdef"):
         return value[:-1] + ("0" if value[-1] != "0" else "1")
     if name == "statement":
         said = json.loads(value)
@@ -202,7 +427,6 @@ def changed(value: Any, name: str) -> Any:
 
 async def test_a_proof_of_another_network_counts_for_nothing(live: Live, proof: bytes, tmp_path: Path) -> None:
     """Under another root, other keys, or not all of them, nobody's signature is believed."""
-    from relay.keys import SigningKey
     from relay.network import write_network
 
     other = write_network(tmp_path / "other", ("OTHA", "OTHB"))
@@ -228,13 +452,12 @@ def test_whatever_is_no_proof_is_refused(raw: bytes) -> None:
     assert error.value.code == "proof-malformed"
 
 
-async def test_what_is_revealed_is_shown_to_be_what_was_sealed(live: Live, sent: str) -> None:
+async def test_what_is_revealed_is_shown_to_be_what_was_sealed(live: Live, shown: bytes) -> None:
     """Only on purpose: the very bytes, who asked for it and why on record; other bytes are refused."""
-    raw = await Proving(live[A].centre).prove(sent, "tester", "court order 17/2026")
-    verdict = proofs.check(raw, authorities(live))
+    verdict = proofs.check(shown, authorities(live))
     assert verdict.content is not None
     assert json.loads(verdict.content)["case_number"] == "PROOF-ME"
-    assert refused(live, forged(raw, ("revealed", "content"))) == "proof-content"
+    assert refused(live, forged(shown, ("revealed", "content"))) == "proof-content"
     store = live[A].centre.store
     leaves = [json.loads(one) for one in await store.read(partial(record.leaves, epoch=store.epoch, limit=100_000))]
     assert [(one["actor"], one.get("why")) for one in leaves if one["step"] == "revealed"] == [("tester", "court order 17/2026")]

@@ -18,18 +18,18 @@ Times are what each signer's own clock said. A key that is revoked from a time o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import ValidationError
+import jiter
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relay import envelope as wire
 from relay import merkle, receipts, seal, witnessed
 from relay.clock import from_ms
 from relay.directory import Directory, Key
-from relay.envelope import Envelope, Item
+from relay.envelope import TIME_END, Envelope, Item
 from relay.errors import Refused, RelayError
 from relay.keys import VerifyKey
 from relay.proofs import bundle
@@ -103,6 +103,27 @@ def check(raw: bytes, authorities: Authorities) -> Verdict:
     verdict = _Checking(proof, registers).verdict()
     bundle.check_digest(raw)
     return verdict
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+
+class _Leaf(_Part):
+    """What counts of an entry that speaks of messages; its centre may be a hostile one, and have logged anything."""
+
+    epoch: int
+    time: Annotated[int, Field(ge=0, lt=TIME_END)]
+    step: str
+    peer: str | None = None
+    count: int
+    commitments: str
+
+
+class _Timed(_Part):
+    """When a statement says that it was signed."""
+
+    time: Annotated[int, Field(ge=0, lt=TIME_END)]
 
 
 class _Checking:
@@ -245,11 +266,12 @@ class _Checking:
 def _entry(given: LeafProof, checkpoint: Checkpoint, item: Item) -> Logged:
     """Return what a leaf says once it is shown to stand in the log and to speak of the message."""
     try:
-        said = json.loads(given.leaf)
-        logged = Logged(said["epoch"], given.position, said["step"], said["time"], said.get("peer"), checkpoint.size)
-        bound = (said["commitments"], said["count"])
-    except (ValueError, KeyError, TypeError):
+        jiter.from_json(given.leaf, catch_duplicate_keys=True, allow_inf_nan=False)
+        said = _Leaf.model_validate_json(given.leaf)
+    except ValueError:
         raise Refused("proof-leaf", f"Entry {given.position} is no leaf that speaks of messages.") from None
+    logged = Logged(said.epoch, given.position, said.step, said.time, said.peer, checkpoint.size)
+    bound = (said.commitments, said.count)
     if (
         bound != (wire.digest_of_commitments(given.commitments), len(given.commitments))
         or item.commitment not in given.commitments
@@ -268,7 +290,7 @@ def _entry(given: LeafProof, checkpoint: Checkpoint, item: Item) -> Logged:
 def _time(note: Note, code: str) -> Callable[[Key], bool]:
     """Return what says whether a key was usable when a statement says that it was signed."""
     try:
-        at = from_ms(int(json.loads(note.statement)["time"]))
-    except (ValueError, KeyError, TypeError, OverflowError):
+        at = from_ms(_Timed.model_validate_json(note.statement).time)
+    except ValueError:
         raise Refused(code, "A statement is not of its form.") from None
     return lambda key: key.usable(at)

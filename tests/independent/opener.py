@@ -1,6 +1,6 @@
 """Opens envelopes as ``docs/reference/wire-format.md`` says, and knows the relay by that document alone.
 
-Standard library, ``cryptography`` and ``aio_pika``: nothing from ``relay``. Who changes the format must change the document, this
+Standard library and ``cryptography``: nothing from ``relay``. Who changes the format must change the document, this
 file and the vectors in ``schemas/vectors/``; that it takes three hands is the point.
 """
 
@@ -13,10 +13,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aio_pika
-from aio_pika.abc import AbstractQueue
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
@@ -26,6 +24,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.independent import hpke
 from tests.independent.hpke import Private
+
+if TYPE_CHECKING:
+    from aio_pika.abc import AbstractChannel, AbstractQueue
 
 WRAP_LENGTHS = {"mlkem768-x25519": 1168, "x25519": 80}
 CORE = ("version", "network", "type", "id", "origin", "key", "epoch", "lane", "to", "messages", "directory", "time")
@@ -93,7 +94,7 @@ def read_directory(root: bytes, directory: bytes, signatures: bytes, network: st
         keys = {key["id"]: base64.b64decode(key["public"], validate=True) for key in authority["keys"]}
         mine = [one for one in given if one["authority"] == authority["id"] and one["key"] in keys]
         signed = (
-            _verifies(keys[one["key"]], base64.b64decode(one["signature"]), b"intercentre-relay/1 directory\0" + directory)
+            verifies(keys[one["key"]], base64.b64decode(one["signature"]), b"intercentre-relay/1 directory\0" + directory)
             for one in mine
         )
         if not any(signed):
@@ -135,7 +136,7 @@ def verify(parsed: Parsed, me: str, network: str, directory: Mapping[str, Any], 
         raise Failure("not-addressed")
     public = _signing_key(core, directory, now)
     prefix = b"intercentre-relay/1 envelope " + core["type"].encode() + b"\0"
-    if not _verifies(public, parsed.signature, prefix + parsed.signed):
+    if not verifies(public, parsed.signature, prefix + parsed.signed):
         raise Failure("bad-signature")
     for ciphertext, digest in zip(parsed.ciphertexts, parsed.digests, strict=True):
         if not ciphertext or hashlib.sha256(ciphertext).digest() != digest:
@@ -171,7 +172,7 @@ def open_envelope(
     return unseal(parsed, me, keys)
 
 
-async def listen(channel: aio_pika.abc.AbstractChannel, exchange: str, key: str) -> AbstractQueue:
+async def listen(channel: AbstractChannel, exchange: str, key: str) -> AbstractQueue:
     """Declare a temporary queue that gets a copy of what passes an exchange; for an administrator's account only."""
     queue = await channel.declare_queue(exclusive=True, auto_delete=True)
     await queue.bind(exchange, key)
@@ -209,7 +210,8 @@ def _usable(key: Mapping[str, Any], now: datetime) -> bool:
     return start is not None and end is not None and start <= now < end and (revoked is None or now < revoked)
 
 
-def _verifies(public: bytes, signature: bytes, data: bytes) -> bool:
+def verifies(public: bytes, signature: bytes, data: bytes) -> bool:
+    """Return whether an Ed25519 signature holds."""
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
     except InvalidSignature:
