@@ -37,6 +37,7 @@ def run(config: Config) -> None:
 
     settings = load(config)
     codes.take(settings)
+    _import_what_runs()
     said = settings.log
     output = log.Rotating(said.file, said.file_bytes, said.files) if said.file is not None else log.standard(said.stream)
     log.configure(said.format, said.level, output, messages=said.messages)
@@ -49,6 +50,24 @@ def run(config: Config) -> None:
         log.Log(settings.centre).error(log.Event.NODE_FAILED, error=type(error).__name__, detail=str(error))
         say("relay: The node stopped because a part of it failed; its log says which. Nothing it promised is lost.")
         raise Ended(SOFTWARE) from None
+
+
+def _import_what_runs() -> None:
+    """Import all that a node is made of, with the collector of cycles off: it looks for garbage where none is made.
+
+    It took a sixth of the CPU of a start. What was imported stays for good, so that it is left alone from here on.
+    """
+    import gc
+
+    gc.disable()
+    try:
+        import relay.api
+        import relay.console
+        import relay.node
+        import relay.web.served  # noqa: F401
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 async def _serve(settings: Settings) -> None:
