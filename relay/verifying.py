@@ -193,7 +193,7 @@ def _says(connection: Connection, fault: Fault) -> str | None:
 def _usable(note: Note) -> Callable[[Key], bool]:
     try:
         at = from_ms(int(json.loads(note.statement)["time"]))
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return lambda _: False
     return lambda key: key.usable(at)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -16,6 +17,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 HOWTO = ROOT / "docs" / "howto" / "run-your-own-centre.md"
+PROVE = ROOT / "docs" / "howto" / "prove-what-happened.md"
+EXAMPLE = ROOT / "schemas" / "examples" / "seizure.minimal.json"
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 BACKGROUND = ("relay broker run", "relay node run")
 
 
@@ -29,23 +33,30 @@ class Shell:
     """Runs the commands of a page in a folder, those that stay in the background."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._running: list[subprocess.Popen[str]] = []
         self.id = ""
 
     def do(self, command: str) -> str:
         """Run one command; return what it printed."""
-        words = [sys.executable, "-m", *shlex.split(command.replace(" ID", f" {self.id}"))]
+        command = re.sub(r"(\w+)=BASE64", self._key, command.replace(" ID", f" {self.id}"))
+        words = [sys.executable, "-m", *shlex.split(command)]
         if command.startswith(BACKGROUND):
-            self._running.append(subprocess.Popen(words, cwd=self._folder, text=True, stderr=subprocess.PIPE))
+            self._running.append(subprocess.Popen(words, cwd=self.folder, text=True, stderr=subprocess.PIPE))
             return ""
         return self._until_it_works(words)
+
+    def _key(self, named: re.Match[str]) -> str:
+        """Return an authority with a key of it as it stands in the root, where a page has BASE64."""
+        root = json.loads((self.folder / "net" / "root.json").read_bytes())
+        [keys] = [one["keys"] for one in root["authorities"] if one["id"] == named[1]]
+        return f"{named[1]}={keys[0]['public']}"
 
     def _until_it_works(self, words: list[str], seconds: float = 30) -> str:
         """Run a command that may have to wait for what was just started in the background."""
         limit = time.monotonic() + seconds
         while True:
-            done = subprocess.run(words, cwd=self._folder, capture_output=True, text=True, check=False)
+            done = subprocess.run(words, cwd=self.folder, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 return done.stdout
             assert time.monotonic() < limit, f"{words[2:]} ended with {done.returncode}: {done.stderr}{done.stdout}"
@@ -60,18 +71,18 @@ class Shell:
                 process.communicate(timeout=30)
 
 
-@pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """Run commands in a folder beside the repository's examples."""
-    (tmp_path / "schemas").symlink_to(ROOT / "schemas")
-    made = Shell(tmp_path)
+    made = Shell(tmp_path_factory.mktemp("howto"))
+    (made.folder / "schemas").symlink_to(ROOT / "schemas")
     yield made
     made.end()
 
 
-@pytest.mark.timeout(180)
-def test_a_stranger_who_follows_the_page_gets_a_message_through(shell: Shell) -> None:
-    """Every command of the page works in its turn, and at the end the sender sees the message delivered."""
+@pytest.fixture(scope="module")
+def delivered(shell: Shell) -> str:
+    """Follow the page on a centre of one's own to its end; return what the last command printed."""
     said = ""
     for command in commands(HOWTO):
         said = shell.do(command)
@@ -79,7 +90,34 @@ def test_a_stranger_who_follows_the_page_gets_a_message_through(shell: Shell) ->
             time.sleep(2)  # a person reads the id
         if command.startswith("relay inbox list"):
             shell.id = said.split()[0]
-    assert re.search(r"BBB\s+delivered", said), said
+    return said
+
+
+@pytest.mark.timeout(180)
+def test_a_stranger_who_follows_the_page_gets_a_message_through(delivered: str) -> None:
+    """Every command of the page works in its turn, and at the end the sender sees the message delivered."""
+    assert re.search(r"BBB\s+delivered", delivered), delivered
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.usefixtures("delivered")
+def test_whoever_must_prove_what_happened_finds_all_of_it_on_the_page(shell: Shell) -> None:
+    """Every command works on the message that the other page sent, and says what the page shows."""
+    said = {command: shell.do(command) for command in commands(PROVE)}
+    received, _, by_root, by_keys, _, opened, verified, offline, exported, peers = said.values()
+    assert re.match(rf"{shell.id}  from AAA  {TIME}\n  BBB +sent {TIME}  accepted {TIME}  delivered {TIME}\n", received), received
+    for checked in (by_root, by_keys):
+        assert checked.startswith("Proved:\n  The authorities signed directory version 1 of network "), checked
+        assert f"  AAA sealed message {shell.id} for BBB and signed that, at " in checked
+        assert "\n  BBB signed `delivered` at " in checked
+        assert "\nNot proved:\n  What the message says: the proof has only its commitment, " in checked
+    assert "What the message says" not in opened
+    assert (shell.folder / "message.json").read_bytes() == EXAMPLE.read_bytes()
+    assert "entries fit" in verified
+    assert "entries fit" in offline
+    assert '"step":"proved"' in exported.replace("\\", "")
+    assert "court order 17/2026" in exported
+    assert re.match(rf"BBB +heard +{TIME} ", peers), peers
 
 
 def test_the_readme_s_commands_are_those_of_the_page() -> None:
