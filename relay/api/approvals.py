@@ -11,9 +11,8 @@ from starlette.responses import Response
 
 from relay.api.asked import ASKED_BYTES, Reason, asking, read
 from relay.api.auth import OPERATE, SEE
-from relay.api.contract import Time
-from relay.clock import iso
 from relay.store.approvals import Approval
+from relay.views.approvals import ApprovalState, listed, shown
 from relay.web import four_eyes
 from relay.web.body import read_body
 from relay.web.served import Here, here
@@ -26,22 +25,6 @@ Everything = Annotated[bool, Query(alias="all", description="true: also what is 
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-class ApprovalState(_Body):
-    """An act that one person asked for and that waits for a second one, or did."""
-
-    id: str
-    action: str = Field(description="replay, quarantine-release or purge")
-    subject: str = Field(description="the message's id, or `what is due`")
-    reason: str
-    asked_by: str = Field(description="the client, and its person in brackets")
-    asked_at: Time
-    expires_at: Time
-    state: str = Field(description="pending, expired, refused; approved: being done; done; failed: it could not be done any more")
-    decided_by: str | None = None
-    decided_at: Time | None = None
-    decided_why: str | None = None
 
 
 class ApprovalList(_Body):
@@ -65,9 +48,7 @@ _DECIDES: dict[str, Any] = {"responses": {200: {"model": ApprovalState}}, "opena
 )
 async def list_(request: Request, limit: Limit = 100, everything: Everything = False) -> Response:
     """List what waits for a second person, or everything that was asked for. Role `operate`, `audit` or `watch`."""
-    here_ = here(request)
-    found = await four_eyes.listed(here_, limit, everything=everything)
-    body = ApprovalList(approvals=[_shown(here_, one) for one in found])
+    body = ApprovalList(approvals=await listed(here(request), limit, everything=everything))
     return Response(body.model_dump_json(), media_type="application/json")
 
 
@@ -91,20 +72,4 @@ def waits(request: Request, one: Approval) -> Response:
 
 
 def _answer(here_: Here, one: Approval, status: int = 200) -> Response:
-    return Response(_shown(here_, one).model_dump_json(), status, media_type="application/json")
-
-
-def _shown(here_: Here, one: Approval) -> ApprovalState:
-    return ApprovalState(
-        id=one.id,
-        action=one.action,
-        subject=one.subject,
-        reason=one.reason,
-        asked_by=one.asked_by,
-        asked_at=iso(one.asked_at),
-        expires_at=iso(one.expires_at),
-        state=four_eyes.state(here_, one),
-        decided_by=one.decided_by,
-        decided_at=iso(one.decided_at) if one.decided_at else None,
-        decided_why=one.decided_why,
-    )
+    return Response(shown(here_, one).model_dump_json(), status, media_type="application/json")

@@ -18,16 +18,17 @@ from starlette.responses import Response, StreamingResponse
 
 from relay import exporting, points
 from relay.api.auth import AUDIT
-from relay.api.contract import Id, Time
+from relay.api.contract import Id
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.clock import iso, to_ms
 from relay.errors import Refused
 from relay.exporting import Span
 from relay.points import Point
-from relay.proving import Proving, Receiver, Receivers
+from relay.proving import Proving
 from relay.store import traces
 from relay.verifying import EpochFound, Verification, Verified, registers
+from relay.views.receivers import WhoReceived, receivers
 from relay.web.body import read_body
 from relay.web.callers import actor
 from relay.web.served import here
@@ -44,30 +45,6 @@ Until = Annotated[datetime | None, Query(alias="to", description="only what is o
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-class ReceiverState(_Body):
-    """What a recipient did with a message; null: nothing is known of it here."""
-
-    centre: str
-    sent_at: Time | None = Field(description="when the broker had it for this recipient")
-    accepted_at: Time | None = Field(description="when its node verified and stored it, by its own clock")
-    delivered_at: Time | None = Field(description="when its own system took it")
-    rejected_at: Time | None = Field(description="when it refused it for good")
-    purged_at: Time | None = Field(description="when it said that nothing is left of what the message takes back")
-    ended_at: Time | None = Field(description="when this centre ended it: expired or discarded")
-    code: str | None = Field(description="why it was rejected or ended")
-    receipts: dict[str, Id] = Field(description="the signed receipt that says so, by state")
-
-
-class WhoReceived(_Body):
-    """Who was sent a message, and what became of it there."""
-
-    id: Id
-    origin: str
-    envelope: Id
-    submitted_at: Time
-    recipients: list[ReceiverState]
 
 
 class ProofAsked(_Body):
@@ -109,8 +86,7 @@ class AuditVerified(_Body):
 @router.get("/v1/audit/who-received/{message_id}", responses={200: {"model": WhoReceived}}, summary="Who received a message")
 async def who_received(request: Request, message_id: str) -> Response:
     """Say who was sent a message, accepted it, delivered it to its system, purged it, and when. Role `audit`."""
-    found = await Proving(here(request).centre).receivers(message_id)
-    return _answer(_who(found))
+    return _answer(await receivers(here(request).centre, message_id))
 
 
 @router.post(
@@ -176,20 +152,6 @@ def _ms(given: datetime | None) -> int | None:
     if given is not None and given.tzinfo is None:
         raise Refused("bad-request", "A time needs its offset from UTC, such as 2026-01-31T08:15:00Z.")
     return None if given is None else to_ms(given)
-
-
-def _who(found: Receivers) -> WhoReceived:
-    recipients = [_receiver(one) for one in found.recipients]
-    at = iso(found.submitted_at)
-    return WhoReceived(id=found.message, origin=found.origin, envelope=found.envelope, submitted_at=at, recipients=recipients)
-
-
-def _receiver(one: Receiver) -> ReceiverState:
-    times = {name: None if (at := getattr(one, name)) is None else iso(at) for name in _TIMES}
-    return ReceiverState(centre=one.centre, code=one.code, receipts=one.receipts, **times)
-
-
-_TIMES = ("sent_at", "accepted_at", "delivered_at", "rejected_at", "purged_at", "ended_at")
 
 
 def _verified(found: Verified) -> AuditVerified:

@@ -15,7 +15,7 @@ from relay.errors import NotFound, Refused
 from relay.proving import Proving
 from relay.views import record
 from relay.views.explained import of_error
-from relay.views.record import Receivers
+from relay.views.receivers import WhoReceived, receivers
 from relay.web.callers import actor
 from relay.web.served import here
 
@@ -53,11 +53,11 @@ async def prove(request: Request) -> Response:
     return Response(made, media_type="application/json", headers=headers)
 
 
-async def _receivers(request: Request, message: str) -> Receivers | None:
+async def _receivers(request: Request, message: str) -> WhoReceived | None:
     if not message or "audit" not in session(request).client.roles:
         return None
     require(request, "audit")
-    return await record.receivers(here(request), _id(message))
+    return await receivers(here(request).centre, _id(message))
 
 
 def _id(given: str) -> str:

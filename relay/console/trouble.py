@@ -16,8 +16,9 @@ from starlette.routing import Route
 from relay.console.acts import act, done
 from relay.console.page import Page, text
 from relay.errors import Refused, RelayError, StoreTrouble
-from relay.views import alarms, counted, trouble
-from relay.views.alarms import PeerTrouble, Waiting
+from relay.views import alarms, approvals, counted, trouble
+from relay.views.alarms import PeerTrouble
+from relay.views.approvals import ApprovalState
 from relay.views.explained import of_error
 from relay.views.trouble import GROUPS, MOST_WORDS, SIDES, StuckPage, Wanted
 from relay.web import four_eyes
@@ -33,7 +34,7 @@ async def gather(request: Request) -> dict[str, Any]:
     """Return what is in trouble, and the filter that was asked for."""
     here_, chosen = here(request), _chosen(request)
     values = {
-        "late": alarms.late(here_),
+        "late": alarms.late(here_, alarms.MOST),
         "chosen": chosen,
         "groups": GROUPS,
         "sides": SIDES,
@@ -63,9 +64,9 @@ async def refuse(request: Request) -> Response:
 
 async def _read(
     here_: Here, request: Request, chosen: dict[str, str]
-) -> tuple[list[PeerTrouble], list[Waiting], list[StuckPage]]:
+) -> tuple[list[PeerTrouble], list[ApprovalState], list[StuckPage]]:
     lists = [await trouble.listed(here_.node, one) for one in _wanted(request, chosen)]
-    return await alarms.of_peers(here_), await alarms.waiting(here_), lists
+    return await alarms.of_peers(here_), await approvals.listed(here_, alarms.MOST), lists
 
 
 def _chosen(request: Request) -> dict[str, str]:

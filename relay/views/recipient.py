@@ -40,19 +40,24 @@ class TakenBack(Shown):
     purged_at: Moment | None = Field(description="when it signed that nothing older is left with it; null: not yet")
 
 
-class AtRecipient(Shown):
-    """Where a message stands with a recipient."""
+class Reached(Shown):
+    """What is said of a recipient of a message wherever one is shown; null: it is not so, or nothing is known of it here."""
 
     centre: str
+    sent_at: Moment | None = Field(description="when the broker had it for this recipient")
+    ended_at: Moment | None = Field(description="when this centre ended it: expired or cancelled")
+    code: str | None = Field(description="why it was rejected, ended, or is dead")
+
+
+class AtRecipient(Reached):
+    """Where a message stands with a recipient."""
+
     state: str | None = Field(description="its last state; null: its origin alone knows")
     since: Moment | None
-    code: str | None = Field(description="why it was rejected, ended, or is dead")
     queued_at: Moment | None = Field(description="when it was committed here to be sent")
-    sent_at: Moment | None = Field(description="when the broker had it for this recipient")
     accepted: Promise | None = Field(description="the peer's node verified and stored it")
     delivered: Promise | None = Field(description="the peer's own system took it")
     rejected: Promise | None = Field(description="the peer's final no")
-    ended_at: Moment | None = Field(description="when this centre ended it: expired or cancelled")
     next_attempt: Moment | None = Field(description="when what is deferred is tried again, where that is known")
     notes: list[LateWord] = Field(description="what came after the terminal state and against it")
     recall: TakenBack | None = Field(description="how far it is taken back there; null: nothing takes it back")

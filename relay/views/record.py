@@ -1,6 +1,6 @@
 """The audit record as operators see it: how large, who countersigned it, whether it was found sound, what speaks against it.
 
-Errors raised: ``NotFound`` (``not-kept-here``) by :func:`receivers`, ``StoreTrouble``.
+Errors raised: ``StoreTrouble``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from functools import partial
 from pydantic import Field
 
 from relay import verifying, witnessed
-from relay.proving import Proving, Receiver
 from relay.store import Connection, checkpoints, compared, traces, trees
 from relay.store import witnessed as seen
 from relay.store.witnessed import Evidence
@@ -95,29 +94,6 @@ class Record(Shown):
     differences: list[Differs]
 
 
-class Recipient(Shown):
-    """What a recipient did with a message; null: nothing is known of it here."""
-
-    centre: str
-    sent_at: Moment | None
-    accepted_at: Moment | None
-    delivered_at: Moment | None
-    rejected_at: Moment | None
-    purged_at: Moment | None
-    ended_at: Moment | None
-    code: str | None
-
-
-class Receivers(Shown):
-    """Who was sent a message, and what became of it there."""
-
-    id: str
-    origin: str
-    envelope: str
-    submitted_at: Moment
-    recipients: list[Recipient]
-
-
 async def record(here: Here) -> Record:
     """Return how the record stands."""
     named = witnessed.witnesses(here.centre.directory, here.centre.id)
@@ -125,18 +101,6 @@ async def record(here: Here) -> Record:
     run, looked = here.verifications.latest, here.node.soundness.looked
     own = Looked(at=looked.at, epoch=looked.epoch, entries=looked.entries) if looked is not None else None
     return rows.model_copy(update={"looked": own, "asked": _asked(run) if run is not None else None})
-
-
-async def receivers(here: Here, message: str) -> Receivers:
-    """Return who received a message."""
-    found = await Proving(here.centre).receivers(message)
-    return Receivers(
-        id=found.message,
-        origin=found.origin,
-        envelope=found.envelope,
-        submitted_at=found.submitted_at,
-        recipients=[_recipient(one) for one in found.recipients],
-    )
 
 
 def _read(connection: Connection, epoch: int, witnesses: Sequence[str]) -> Record:
@@ -217,17 +181,4 @@ def _differs(one: compared.Difference) -> Differs:
         theirs=one.theirs,
         times=one.times,
         since=one.since,
-    )
-
-
-def _recipient(one: Receiver) -> Recipient:
-    return Recipient(
-        centre=one.centre,
-        sent_at=one.sent_at,
-        accepted_at=one.accepted_at,
-        delivered_at=one.delivered_at,
-        rejected_at=one.rejected_at,
-        purged_at=one.purged_at,
-        ended_at=one.ended_at,
-        code=one.code,
     )
