@@ -124,6 +124,11 @@ class Observation:
     waiting: int
     waiting_since: int | None
 
+    @property
+    def open(self) -> int:
+        """How many messages are open, once for each recipient."""
+        return sum(peer.open for peer in self.peers)
+
     def peer(self, centre: str) -> Peer:
         """Return what was seen of a peer; of one that is not known here, nothing."""
         return next((one for one in self.peers if one.id == centre), Peer(centre))

@@ -9,6 +9,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +20,14 @@ import pytest
 
 from relay import api
 from relay.api import Api
+from relay.clock import iso
 from relay.codes import LISTS, label_lists
 from relay.deadlines import Alarm
 from relay.errors import Busy, StoreTrouble, catalogue
 from relay.messages import MODELS
 from relay.network import Network, write_network
 from relay.node import Node, open_node
+from relay.observation import Lane, Peer, SetAside
 from relay.rabbit import Management, PrivateBroker
 from relay.settings import load
 from relay.store import outgoing, record
@@ -519,7 +522,24 @@ async def test_the_operator_sees_sentences_and_numbers(ask: Ask) -> None:
     assert health["broker_connected"] is True
     assert health["directory_version"] == 1
     assert health["epoch"] > 0
-    assert {"unsent_envelopes", "open_deliveries", "waiting_messages", "quarantined_messages"} <= health.keys()
+    assert health["unsent_envelopes"] == 0
+
+
+async def test_how_much_waits_is_not_counted_for_each_who_asks(ask: Ask, nodes: dict[str, Node]) -> None:
+    """The counts are those that the node last saw, with the time of its look; before the first one they are not known."""
+    observer = nodes["WEST"].observer
+    before = await observer.look()
+    async with observer._looking:  # it looks no more until the end of this
+        lane = Lane("EAST", "flash", 1_000_000, (0, 0, 0, 0, 0, 0, 1_000_000), before.at)
+        observer.latest = replace(before, peers=(Peer("EAST", (lane,)),), waiting=7, received_aside=SetAside(quarantined=3))
+        health = (await ask("WEST", "operator").get("/v1/health")).json()
+        names = ("open_messages", "waiting_messages", "quarantined_messages")
+        assert [health[name] for name in names] == [1_000_000, 7, 3]
+        assert health["observed_at"] == iso(before.at)
+        observer.latest = None
+        health = (await ask("WEST", "operator").get("/v1/health")).json()
+        assert [health[name] for name in (*names, "observed_at")] == [None] * 4
+        observer.latest = before
 
 
 async def test_prometheus_gets_its_text(ask: Ask) -> None:

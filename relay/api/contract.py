@@ -172,17 +172,18 @@ class Acknowledged(_Body):
 
 
 class Health(_Body):
-    """How the node does; a number is null when the store can't be read."""
+    """How the node does; what is open or set aside is counted every few seconds, and null before the node first looked."""
 
     centre: str
     ready: bool
     problems: list[str] = Field(description="sentences; empty when the node is ready")
-    warnings: list[str] = Field(description="sentences: what to see to soon, of the node's keys; it works all the same")
+    warnings: list[str] = Field(description="sentences: what to see to soon, such as keys that expire; it works all the same")
     broker_connected: bool
-    unsent_envelopes: int | None
-    open_deliveries: int | None = Field(description="(envelope, recipient) pairs without a terminal receipt")
+    unsent_envelopes: int = Field(description="envelopes that wait for the broker")
+    open_messages: int | None = Field(description="messages without a terminal receipt, once for each recipient")
     waiting_messages: int | None = Field(description="messages that the centre's system has not acknowledged")
-    quarantined_messages: int | None
+    quarantined_messages: int | None = Field(description="messages that were refused on arrival and are kept")
+    observed_at: Time | None = Field(description="when open, waiting and quarantined messages were counted")
     disk_free_bytes: int
     disk_floor_bytes: int
     queued_envelopes_limit: int

@@ -15,8 +15,6 @@ from starlette.responses import PlainTextResponse, Response
 from relay.api.auth import SEE, WORK
 from relay.api.contract import Health
 from relay.clock import iso, to_ms
-from relay.errors import StoreTrouble
-from relay.store import Connection, incoming, outgoing
 from relay.web.served import here
 
 router = APIRouter(tags=["health"])
@@ -24,25 +22,24 @@ router = APIRouter(tags=["health"])
 
 @router.get("/v1/health", dependencies=[SEE], responses={200: {"model": Health}}, summary="How the node does")
 async def health(request: Request) -> Response:
-    """Say what is wrong, in sentences, and how much waits; the status is 200 even then. Role `operate`, `audit` or `watch`."""
+    """Say what is wrong, in sentences, and how much waits; the status is 200 even then. Role `operate`, `audit` or `watch`.
+
+    However much waits, asking costs the same: the counts are what the node last saw (`observed_at`).
+    """
     here_ = here(request)
     centre, register = here_.centre, here_.centre.directory
-    problems = await here_.readiness.problems()
-    counts: dict[str, int] = {}
-    try:
-        counts = await centre.store.read(_counts)
-    except StoreTrouble as trouble:
-        problems = (*problems, trouble.detail)
+    problems, seen, unseen = await here_.readiness.problems(), here_.node.observer.latest, here_.node.observer.trouble
     body = Health(
         centre=centre.id,
         ready=not problems,
-        problems=list(dict.fromkeys(problems)),
-        warnings=list(here_.node.custody.warnings),
+        problems=list(problems),
+        warnings=[*here_.node.custody.warnings, *([unseen.detail] if unseen is not None else [])],
         broker_connected=here_.node.broker.connected.is_set(),
-        unsent_envelopes=counts.get("unsent"),
-        open_deliveries=counts.get("open"),
-        waiting_messages=counts.get("waiting"),
-        quarantined_messages=counts.get("quarantined"),
+        unsent_envelopes=here_.node.pump.waiting,
+        open_messages=seen.open if seen else None,
+        waiting_messages=seen.waiting if seen else None,
+        quarantined_messages=seen.received_aside.quarantined if seen else None,
+        observed_at=iso(seen.at) if seen else None,
         disk_free_bytes=shutil.disk_usage(centre.settings.store.file.parent).free,
         disk_floor_bytes=centre.settings.store.disk_floor_bytes,
         queued_envelopes_limit=centre.settings.limits.queued_envelopes,
@@ -58,11 +55,3 @@ async def health(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Give every metric of the node in Prometheus' text format. Any role but `admin`."""
     return Response(here(request).centre.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-
-def _counts(connection: Connection) -> dict[str, int]:
-    return {
-        **outgoing.counts(connection),
-        "waiting": incoming.waiting(connection),
-        "quarantined": incoming.quarantined(connection),
-    }
