@@ -81,7 +81,7 @@ class Web:
         try:
             async with asyncio.timeout(DOWNLOAD_SECONDS):
                 raw = await self._fetch()
-        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, OSError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, OSError, ValueError) as error:
             raise _unreachable(self._url, f"{type(error).__name__} {error}".strip()) from error
         if raw is None or (digest := hashlib.sha256(raw).digest()) == self._digest:
             return None
@@ -99,7 +99,8 @@ class Web:
             if answer.status_code != httpx2.codes.OK:
                 raise _unreachable(self._url, f"the server answers {answer.status_code}")
             raw = await _capped(answer)
-            self._tag = answer.headers.get("ETag")
+            tag = answer.headers.get("ETag", "")
+            self._tag = tag if tag.isascii() and tag.isprintable() else None  # any other can't be said back
             return raw
 
 

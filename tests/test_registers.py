@@ -203,11 +203,12 @@ class _Web(http.server.BaseHTTPRequestHandler):
     """Serves whatever ``served`` holds, and counts how often its body was sent."""
 
     served: bytes = b""
+    tag: str | None = None
     sent = 0
 
     def do_GET(self) -> None:
         """Answer 200 with the body, or 304 to who has it."""
-        tag = f'"{digest(self.served)}"'
+        tag = self.tag or f'"{digest(self.served)}"'
         known = self.headers.get("If-None-Match") == tag
         self.send_response(304 if known else 200)
         self.send_header("ETag", tag)
@@ -252,6 +253,22 @@ async def test_a_version_comes_by_http(
         kept = await live[A].centre.store.read(directories.newest)
         assert kept is not None
         assert kept.source == "http"
+    finally:
+        await live.close()
+
+
+async def test_a_server_that_says_what_no_server_may_ends_nothing(
+    web: type[_Web], authorities: Authorities, broker: PrivateBroker
+) -> None:
+    """A tag in letters that no header may have is not said back: the version comes, and so does the next."""
+    web.tag = '"\xe9t\xe9"'
+    live = Live(authorities.network, broker)
+    web.served = authorities.next().pack()
+    await live.start(A)
+    try:
+        await eventually(goes_by(live, 2), ANSWER)
+        web.served = authorities.next().pack()
+        await eventually(goes_by(live, 3), ANSWER)
     finally:
         await live.close()
 
