@@ -18,9 +18,9 @@ Errors raised: ``Refused``. ``verdict`` returns a ``Rejected`` and raises nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from relay import codes, topology
 from relay.directory import Directory, Entitlement, Member
@@ -47,8 +47,7 @@ SHOWN = 12  # names in a sentence
 _GETS: frozenset[Rule] = frozenset({"entitled", "named", "recall"})
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(NamedTuple):
     """What a decision depends on; ``reads`` are the (kind, version) pairs that a recipient must be able to read."""
 
     kind: str
@@ -70,8 +69,7 @@ class Withheld:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """Policy said yes: to whom, whether by crime type and region (``intel``) or addressed, and who is left out."""
 
     recipients: tuple[str, ...]
@@ -235,7 +233,7 @@ def _by_marks(member: Member, marked: Marks) -> Rule | None:
 
 def _by_entitlement(member: Member, marked: Marks) -> Rule:
     if not _covers(member.subscribe, marked):
-        return "nominal" if marked.nominal and _covers(member.subscribe, replace(marked, nominal=False)) else "not-entitled"
+        return "nominal" if marked.nominal and _covers(member.subscribe, marked._replace(nominal=False)) else "not-entitled"
     if not all(version in member.reads.get(kind, ()) for kind, version in marked.reads):
         return "unreadable-version"
     return "entitled" if marked.to is None else "named"

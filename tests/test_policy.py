@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -72,7 +71,7 @@ def network(**changes: dict[str, Any]) -> Directory:
 
 def admit(register: Directory, **changes: Any) -> Admission:
     """Ask the policy of AAA about a message."""
-    return Judge(register, "AAA").admit(replace(MARKS, **changes))
+    return Judge(register, "AAA").admit(MARKS._replace(**changes))
 
 
 def problems(register: Directory, **changes: Any) -> list[tuple[str, str]]:
@@ -84,7 +83,7 @@ def problems(register: Directory, **changes: Any) -> list[tuple[str, str]]:
 
 def verdict(register: Directory, me: str, **changes: Any) -> str | None:
     """Return the code with which a recipient refuses a message of AAA, or None."""
-    rejected = Judge(register, me).verdict("AAA", replace(MARKS, **changes))
+    rejected = Judge(register, me).verdict("AAA", MARKS._replace(**changes))
     return rejected.code if rejected else None
 
 
@@ -318,7 +317,7 @@ def test_the_intelligence_route_reaches_exactly_the_recipients(register: Directo
 def test_decisions_are_remembered_per_marks_and_directory() -> None:
     """The same marks are judged once; another directory judges anew."""
     judge = Judge(network(), "AAA")
-    assert judge.admit(MARKS) is judge.admit(replace(MARKS))
+    assert judge.admit(MARKS) is judge.admit(Marks(*MARKS))
     assert judge.admit.cache_info().hits == 1
     assert Judge(network(BBB={"subscribe": ()}), "AAA").admit(MARKS).recipients == ("CCC", "DD-EE")
 
@@ -461,7 +460,7 @@ EUROPE = Entitlement(crime_types=("drugs",), regions=("150",), kinds=("alert",))
 )
 def test_why_a_centre_gets_a_message_or_does_not(held: dict[str, Any], marked: dict[str, Any], rule: str, said: str) -> None:
     """The rule that decided in one stable word, and the entitlement, level or mark that it turned on."""
-    explained = {one.centre: one for one in Judge(network(BBB=held), "AAA").explain(replace(MARKS, **marked))}
+    explained = {one.centre: one for one in Judge(network(BBB=held), "AAA").explain(MARKS._replace(**marked))}
     assert tuple(explained) == CENTRES
     assert explained["BBB"] == Explained("BBB", rule in ("entitled", "named", "recall"), rule, said)  # type: ignore[arg-type]
 
@@ -470,7 +469,7 @@ def test_the_origin_is_explained_too() -> None:
     """It gets nothing from itself, and is told when it may not publish, and why."""
     (first, *_) = Judge(network(), "AAA").explain(MARKS)
     assert first == Explained("AAA", gets=False, rule="origin", sentence="It is the origin.")
-    (first, *_) = Judge(network(AAA={"publish": (EUROPE,)}), "AAA").explain(replace(MARKS, regions=("035",)))
+    (first, *_) = Judge(network(AAA={"publish": (EUROPE,)}), "AAA").explain(MARKS._replace(regions=("035",)))
     assert first.sentence.startswith("It is the origin, and may not publish this: its entitlements to drugs.cocaine are for")
 
 

@@ -35,26 +35,28 @@ def _of(fields: Mapping[str, Any], place: str) -> Iterator[Problem]:
     # Fields by name out of the model's dictionary: asking the model for one that its kind has not costs more than all the rest.
     for index, goods in enumerate(fields.get("commodities", ())):
         if goods.details is not None:
-            yield from _of_goods(goods, goods.details, _day(fields), f"{place}/commodities/{index}")
+            yield from _of_goods(goods, goods.details, fields, f"{place}/commodities/{index}")
     if details := fields.get("details"):
-        yield from _of_details(details, _day(fields), f"{place}/details")
+        yield from _of_details(details, fields, f"{place}/details")
     if isinstance(inner := fields.get("message"), Part):
         yield from _of(inner.__dict__, f"{place}/message")
 
 
 def _day(fields: Mapping[str, Any]) -> date | None:
-    moments = (fields.get(name) for name in _EVENTS)
-    return next((moment.date() for moment in moments if isinstance(moment, datetime)), None)
+    for name in _EVENTS:
+        if isinstance(moment := fields.get(name), datetime):
+            return moment.date()
+    return None
 
 
-def _of_goods(goods: Commodity, details: Details, day: date | None, place: str) -> Iterator[Problem]:
+def _of_goods(goods: Commodity, details: Details, fields: Mapping[str, Any], place: str) -> Iterator[Problem]:
     usual = codes.LISTS["families"].data[details.family]
     if goods.hs and usual["chapters"] and goods.hs[:2] not in usual["chapters"]:
         sentence = f"HS chapter {goods.hs[:2]} is not usual for {details.family}: expected {', '.join(usual['chapters'])}"
         yield Problem(f"{place}/hs", "doubtful-chapter", sentence)
     if goods.quantity:
         yield from _of_quantity(goods.quantity, details, usual["measures"], f"{place}/quantity")
-    yield from _of_details(details, day, f"{place}/details")
+    yield from _of_details(details, fields, f"{place}/details")
 
 
 def _of_quantity(quantity: Quantity, details: Details, measures: list[str], place: str) -> Iterator[Problem]:
@@ -79,11 +81,13 @@ def _said(details: Details, measure: str) -> float | None:
     return None
 
 
-def _of_details(details: Details, day: date | None, place: str) -> Iterator[Problem]:
+def _of_details(details: Details, fields: Mapping[str, Any], place: str) -> Iterator[Problem]:
     if isinstance(details, Species):
-        yield from _of_permits(details, day, place)
-    if isinstance(details, CulturalGoods) and details.theft_date and day and details.theft_date > day.isoformat():
-        yield Problem(f"{place}/theft_date", "doubtful-date", "the theft is after the event that this message reports")
+        yield from _of_permits(details, _day(fields), place)
+    if isinstance(details, CulturalGoods) and details.theft_date:
+        day = _day(fields)
+        if day and details.theft_date > day.isoformat():
+            yield Problem(f"{place}/theft_date", "doubtful-date", "the theft is after the event that this message reports")
 
 
 def _of_permits(details: Species, day: date | None, place: str) -> Iterator[Problem]:

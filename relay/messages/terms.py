@@ -101,8 +101,12 @@ def normal(text: str) -> str:
 
     The name of a numbering before a number of its form (``IMO``, ``MMSI``, ``VIN``, ``IBAN``, ``GTIN``) is left out.
     """
-    plain = text.upper().translate(_NOISE) if text.isascii() else _plain(text)
+    plain = _ascii(text) if text.isascii() else _plain(text)
     return _PREFIX.sub("", plain, count=1) if plain.startswith(_PREFIXES) else plain
+
+
+def _ascii(text: str) -> str:
+    return text.upper() if text.isalnum() else text.upper().translate(_NOISE)
 
 
 def _plain(text: str) -> str:
@@ -132,12 +136,15 @@ def _take_part(part: Part, found: list[str]) -> None:
 
 def _take_parts(parts: Iterable[Part], found: list[str]) -> None:
     for part in parts:
-        _take_part(part, found)
+        fields = part.__dict__
+        for name, take in _plan(type(part)):
+            if value := fields[name]:
+                take(value, found)
 
 
 def _take_text(text: str, found: list[str]) -> None:
-    if term := identifier(text):
-        found.append(term)
+    if written := normal(text):
+        found.append(f"identifier:{written}")
 
 
 def _take_texts(texts: Iterable[str], found: list[str]) -> None:
@@ -152,7 +159,7 @@ def _take_gtin(number: str, found: list[str]) -> None:
 
 
 def _take_references(references: Iterable[Any], found: list[str]) -> None:
-    found.extend(thread(one.id) for one in references)
+    found += [thread(one.id) for one in references]
 
 
 @cache

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Executable, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.envelope import MAX_MESSAGES
@@ -63,8 +64,15 @@ def upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]],
     """Insert rows, replacing ``values`` where the primary key is already there."""
     if not rows:
         return
-    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
+    connection.execute(_upsert(connection.dialect.name, table, tuple(values)), list(rows))
+
+
+@cache
+def _upsert(name: str, table: Table, values: tuple[str, ...]) -> Executable:
+    """Return the statement; to write it anew each time took longer than to run it."""
+    dialect: Any = postgresql if name == "postgresql" else sqlite
     statement = dialect.insert(table)
     keys = [column.name for column in table.primary_key.columns]
     replaced = {name: statement.excluded[name] for name in values}
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=replaced), list(rows))
+    built: Executable = statement.on_conflict_do_update(index_elements=keys, set_=replaced)
+    return built

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, select, text
 
+from relay.store.rows import Insert
 from relay.store.tables import INBOX_MESSAGE, OUTBOX_MESSAGE
 
-_ADD = text("INSERT INTO found (rowid, tokens, id) VALUES (:number, :tokens, :id)")
+_ADD = Insert("found", ("rowid", "id", "tokens"))
 _DROP = text("DELETE FROM found WHERE rowid = :number")
 _TOKENS = text("SELECT rowid, tokens FROM found WHERE rowid IN :numbers").bindparams(bindparam("numbers", expanding=True))
 _RANGE = "rowid >= :low AND rowid < :high ORDER BY rowid DESC LIMIT :limit"
@@ -25,8 +27,7 @@ _SERIALS = 1 << 20
 END = (1 << 63) - 1  # no number is higher
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One message in the index."""
 
     number: int
@@ -65,8 +66,7 @@ def number(at: int, serial: int, *, received: bool) -> int:
 
 def add(connection: Connection, entries: Sequence[Entry]) -> None:
     """Add messages to the index."""
-    if entries:
-        connection.execute(_ADD, [{"number": one.number, "tokens": one.tokens, "id": one.id} for one in entries])
+    _ADD.add(connection, entries)
 
 
 def number_of(connection: Connection, message: str) -> int | None:

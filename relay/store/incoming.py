@@ -16,15 +16,16 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
+from sqlalchemy import Connection, bindparam, delete, func, select, text
 
 from relay.envelope import MAX_MESSAGES, Core, Envelope, commitments, without
 from relay.keeping import DAY_MS, Kept
 from relay.limits import MOST_RANGES
 from relay.receipts import MAX_COMMITMENTS
 from relay.store import flags, found, kept, moved, recalled, voided
-from relay.store.common import Resting, inserted, resting, upsert
+from relay.store.common import Resting, resting, upsert
 from relay.store.moved import Again
+from relay.store.rows import Insert, Row
 from relay.store.tables import ASIDE, HEARD, INBOX_CLOSED, INBOX_ENVELOPE, INBOX_MESSAGE, RECEIPT_OUT, RECEIPT_RANGE
 
 QUARANTINE_MS = 365 * DAY_MS  # how long what was refused is kept for an operator
@@ -50,17 +51,25 @@ _RANGES = (
     .where(_CLOSED.origin == bindparam("of_origin"), _CLOSED.epoch == bindparam("of_epoch"), _CLOSED.lane == bindparam("of_lane"))
 )
 _DROP_TOUCHING = delete(INBOX_CLOSED).where(_TOUCHES)
-_ADD_CLOSED = insert(INBOX_CLOSED)
+_ADD_CLOSED = Insert("inbox_closed", ("origin", "epoch", "lane", "first", "last"))
 _KNOWN = select(INBOX_MESSAGE.c.id, INBOX_MESSAGE.c.envelope, INBOX_MESSAGE.c.position).where(
     INBOX_MESSAGE.c.origin == bindparam("of_origin"), INBOX_MESSAGE.c.id.in_(bindparam("ids", expanding=True))
 )
 _ENVELOPE_KNOWN = select(INBOX_ENVELOPE.c.n).where(
     INBOX_ENVELOPE.c.origin == bindparam("of_origin"), INBOX_ENVELOPE.c.id == bindparam("of_id")
 )
-_ADD_ENVELOPE = insert(INBOX_ENVELOPE)
-_ADD_MESSAGES = insert(INBOX_MESSAGE)
-_ADD_RECEIPT = insert(RECEIPT_OUT)
-_ADD_RANGES = insert(RECEIPT_RANGE)
+_ADD_ENVELOPE = Insert(
+    "inbox_envelope", ("origin", "id", "epoch", "lane", "first", "header", "body", "content_key", "received_at")
+)
+_ADD_MESSAGES = Insert(
+    "inbox_message",
+    (
+        "origin", "id", "envelope", "position", "rank", "deadline", "state", "code", "at", "flags", "attempts", "purge_at",
+        "found", "purged_at",
+    ),
+)  # fmt: skip
+_ADD_RECEIPT = Insert("receipt_out", ("recipient", "id", "raw", "created_at"))
+_ADD_RANGES = Insert("receipt_range", ("receipt", "origin", "epoch", "lane", "first", "last"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +177,6 @@ def close(connection: Connection, origin: str, closed: Range) -> list[tuple[int,
 
     Return None, and note nothing, when this would be one range too many of the lane: it has too many gaps.
     """
-    lane = {"origin": origin, "epoch": closed.epoch, "lane": closed.lane}
     near = {"of_origin": origin, "of_epoch": closed.epoch, "of_lane": closed.lane}
     near |= {"after": closed.last + 1, "before": closed.first - 1}
     rows = connection.execute(_TOUCHING, near).all()
@@ -181,7 +189,7 @@ def close(connection: Connection, origin: str, closed: Range) -> list[tuple[int,
         return None
     first = min([closed.first, *(row.first for row in rows)])
     last = max([closed.last, *(row.last for row in rows)])
-    connection.execute(_ADD_CLOSED, {**lane, "first": first, "last": last})
+    _ADD_CLOSED.add(connection, [(origin, closed.epoch, closed.lane, first, last)])
     return before
 
 
@@ -234,13 +242,8 @@ def quarantined(connection: Connection, origin: str | None = None) -> int:
 
 def add_receipt(connection: Connection, recipient: str, receipt_id: str, raw: bytes, ranges: Sequence[Range], at: int) -> None:
     """Store a receipt as it will be sent, and which sequences it speaks of, so that it can be sent again whole."""
-    values = {"recipient": recipient, "id": receipt_id, "raw": raw, "created_at": at}
-    number = inserted(connection.execute(_ADD_RECEIPT, values))
-    rows = [
-        {"receipt": number, "origin": recipient, "epoch": r.epoch, "lane": r.lane, "first": r.first, "last": r.last}
-        for r in ranges
-    ]
-    connection.execute(_ADD_RANGES, rows)
+    number = _ADD_RECEIPT.number(connection, (recipient, receipt_id, raw, at))
+    _ADD_RANGES.add(connection, [(number, recipient, one.epoch, one.lane, one.first, one.last) for one in ranges])
 
 
 def receipts(
@@ -353,21 +356,12 @@ def _insert(
     content = {*also, *(position for position in fresh if not _is_header_only(arrival, codes[position]))}
     if len(content) < len(core.messages):
         body = without(arrival.envelope.header, body, set(range(len(core.messages))) - content)
-    values = {
-        "origin": core.origin,
-        "id": core.id,
-        "epoch": core.epoch,
-        "lane": core.lane,
-        "first": arrival.first,
-        "header": arrival.envelope.header,
-        "body": body,
-        "content_key": arrival.content_key,
-        "received_at": at,
-    }
-    number = inserted(connection.execute(_ADD_ENVELOPE, values))
+    header, key = arrival.envelope.header, arrival.content_key
+    row = (core.origin, core.id, core.epoch, core.lane, arrival.first, header, body, key, at)
+    number = _ADD_ENVELOPE.number(connection, row)
     if not fresh:
         return number
-    connection.execute(_ADD_MESSAGES, [_message_row(arrival, number, position, codes[position], at) for position in fresh])
+    _ADD_MESSAGES.add(connection, [_message_row(arrival, number, position, codes[position], at) for position in fresh])
     accompanying = [
         kept.Message(core.messages[position].id, one, _found(number, position, at), (core.origin,))
         for position in fresh
@@ -396,22 +390,22 @@ def _is_header_only(arrival: Arrival, code: str | None) -> bool:
     return code in ENDED or not arrival.content_key or (arrival.crowded and code is not None)
 
 
-def _message_row(arrival: Arrival, envelope: int, position: int, code: str | None, at: int) -> dict[str, Any]:
+def _message_row(arrival: Arrival, envelope: int, position: int, code: str | None, at: int) -> Row:
     item = arrival.envelope.core.messages[position]
     one = arrival.kept[position] if code is None or code in ENDED else None
-    return {
-        "origin": arrival.envelope.core.origin,
-        "id": item.id,
-        "envelope": envelope,
-        "position": position,
-        "rank": arrival.rank,
-        "deadline": item.deadline,
-        "state": "waiting" if code is None else "rejected" if code in ENDED or arrival.crowded else "quarantined",
-        "code": code,
-        "at": at,
-        "flags": flags.of(one) if one else 0,
-        "attempts": 0,
-        "purge_at": one.purge_at if one else at + QUARANTINE_MS,
-        "found": _found(envelope, position, at),
-        "purged_at": at if _is_header_only(arrival, code) else None,
-    }
+    return (
+        arrival.envelope.core.origin,
+        item.id,
+        envelope,
+        position,
+        arrival.rank,
+        item.deadline,
+        "waiting" if code is None else "rejected" if code in ENDED or arrival.crowded else "quarantined",
+        code,
+        at,
+        flags.of(one) if one else 0,
+        0,  # attempts
+        one.purge_at if one else at + QUARANTINE_MS,
+        _found(envelope, position, at),
+        at if _is_header_only(arrival, code) else None,
+    )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
 from relay.keeping import Kept
 from relay.store import clocks, found
-from relay.store.common import upsert
+from relay.store.rows import Insert
 from relay.store.tables import REFERENCE
 
+_ADD_REFERENCES = Insert("reference", ("target", "relation", "origin", "id"), known="ON CONFLICT DO NOTHING")
 
-@dataclass(frozen=True, slots=True)
-class Message:
+
+class Message(NamedTuple):
     """A message with what is kept of it; ``number`` is its place in the index, ``peers`` are who was sent it or who sent it."""
 
     id: str
@@ -42,11 +43,11 @@ def add(connection: Connection, origin: str, messages: Sequence[Message], at: in
 def refer(connection: Connection, origin: str, messages: Mapping[str, Kept]) -> None:
     """Note to what messages of an origin, by id, refer; doing it again changes nothing."""
     rows = [
-        {"target": target, "relation": relation, "origin": origin, "id": identity}
+        (target, relation, origin, identity)
         for identity, kept in messages.items()
         for relation, target in dict.fromkeys(kept.refers)
     ]
-    upsert(connection, REFERENCE, rows, ["id"])
+    _ADD_REFERENCES.add(connection, rows)
 
 
 def referring(connection: Connection, target: str, origin: str, relations: Sequence[str]) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from relay.observation import AGES, Lane
 from relay.store import threads
 from relay.store.common import unsigned
 from relay.store.history import DEAD
-from relay.store.incoming import OPEN
+from relay.store.incoming import OPEN, SET_ASIDE
 from relay.store.outgoing import lanes_open
 from relay.store.tables import (
     INBOX_CLOSED,
@@ -67,7 +67,13 @@ _OPEN_ROWS = (
 )
 # Begins with the few that are held, not with all that is open: of a sum SQLite looks up no message.
 _HELD = (
-    select(_D.recipient, _D.lane, func.count().label("held"), func.sum(case((_WAITS == _DEFERRED, 1), else_=0)).label("deferred"))
+    select(
+        _D.recipient,
+        _D.lane,
+        func.count().label("held"),
+        func.min(_M.held_at).label("since"),
+        func.sum(case((_WAITS == _DEFERRED, 1), else_=0)).label("deferred"),
+    )
     .select_from(OUTBOX_MESSAGE)
     .join(OUTBOX_DELIVERY, _D.envelope == _M.envelope + 0)
     .where(_IS_HELD, _D.open.op(">>")(_M.position).op("&")(1) == 1)
@@ -82,6 +88,10 @@ _OLDEST_WAITING = (
     .where(OPEN, _I.rank == bindparam("rank"))
     .order_by(_I.n)
     .limit(1)
+)
+_OLDEST_HELD = select(func.min(_I.at)).where(SET_ASIDE, _I.state == "held")
+_MADE_AT = (
+    select(_M.id, _E.created_at).join(OUTBOX_ENVELOPE, _E.n == _M.envelope).where(_M.id.in_(bindparam("ids", expanding=True)))
 )
 _RECALLS = (
     select(REFERENCE.c.id, REFERENCE.c.target)
@@ -165,25 +175,44 @@ def waiting_since(connection: Connection, ranks: Sequence[int]) -> int | None:
     return min((at for at in found if at is not None), default=None)
 
 
+def held_since(connection: Connection) -> int | None:
+    """Return when the received message was parked that has been held for longest, in milliseconds, or None."""
+    found: int | None = connection.execute(_OLDEST_HELD).scalar()
+    return found
+
+
 def recalls(connection: Connection, me: str, after: str, most: int) -> list[tuple[str, str]]:
     """Return (id, first version of what it takes back) of this centre's updates and cancels behind an id, in order of ids."""
     rows = connection.execute(_RECALLS, {"me": me, "after": after, "most": most})
     return [(row.id, row.target) for row in rows]
 
 
-def unconfirmed(connection: Connection, me: str, firsts: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return per thread the centres that have not signed yet that nothing is left with them of what was taken back."""
-    found = {}
+def unconfirmed(connection: Connection, me: str, firsts: Sequence[str]) -> dict[str, dict[str, int | None]]:
+    """Return per thread the centres that have not signed yet that nothing is left with them of what was taken back.
+
+    With each stands since when: the time, in milliseconds, of the first update or cancel that it has not signed for.
+    """
+    found: dict[str, dict[str, str]] = {}
     for first in firsts:
         thread = threads.line(connection, me, first)
-        stand = threads.recall_of(thread, threads.purged_by(connection, thread.recalls))
-        found[first] = tuple(one.centre for one in stand if one.purged_at is None)
-    return found
+        purged = threads.purged_by(connection, thread.recalls)
+        stand = threads.recall_of(thread, purged)
+        found[first] = {one.centre: _first_unsigned(thread, purged, one.centre) for one in stand if one.purged_at is None}
+    ids = {recall for recalls in found.values() for recall in recalls.values()}
+    made = {row.id: row.created_at for row in connection.execute(_MADE_AT, {"ids": sorted(ids)})}
+    return {first: {centre: made.get(recall) for centre, recall in recalls.items()} for first, recalls in found.items()}
+
+
+def _first_unsigned(thread: threads.Line, purged: dict[str, dict[str, int]], centre: str) -> str:
+    """Return the first of the thread's recalls that takes back what a centre may still hold; its word is for all before it."""
+    held = min(version for version in thread.versions if centre in thread.sent_to[version])
+    signed = max((one for one in thread.recalls if centre in purged[one]), default="")
+    return min(one for one in thread.recalls if one > max(held, signed))
 
 
 def _lane(peer: str, lane: str, found: _Found, held: Any) -> Lane:
     ages, waits = tuple(found.ages), found.waits
-    parked, of_deferred = (0, 0) if held is None else (held.held, held.deferred)
+    parked, since, of_deferred = (0, None, 0) if held is None else (held.held, held.since, held.deferred)
     return Lane(
         peer=peer,
         precedence=lane,
@@ -193,5 +222,6 @@ def _lane(peer: str, lane: str, found: _Found, held: Any) -> Lane:
         deferred=max(waits[_DEFERRED] - of_deferred, 0),
         dead=waits[_DEAD],
         held=parked,
+        held_since=since,
         at_risk=found.at_risk,
     )

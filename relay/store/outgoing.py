@@ -16,8 +16,9 @@ from sqlalchemy import Connection, bindparam, func, insert, join, select, text, 
 from relay.envelope import MAX_MESSAGES, Envelope, is_whole
 from relay.keeping import Kept
 from relay.store import found, kept
-from relay.store.common import Resting, bits, inserted, resting, signed, unsigned, upsert
+from relay.store.common import Resting, bits, resting, signed, unsigned, upsert
 from relay.store.history import DEAD, NEVER_SENT, Step, history
+from relay.store.rows import Insert, Row
 from relay.store.tables import (
     IDEMPOTENCY,
     OUTBOX_DELIVERY,
@@ -33,10 +34,13 @@ _KEPT = join(OUTBOX_ENVELOPE, OUTBOX_SEALED, OUTBOX_SEALED.c.n == OUTBOX_ENVELOP
 _SEALED = (OUTBOX_SEALED.c.content_key, OUTBOX_SEALED.c.header, OUTBOX_SEALED.c.body)
 _LOAD = select(OUTBOX_ENVELOPE, *_SEALED).select_from(_KEPT).where(OUTBOX_ENVELOPE.c.n == bindparam("number"))
 _MARK_SENT = update(OUTBOX_ENVELOPE).where(OUTBOX_ENVELOPE.c.n == bindparam("number")).values(sent_at=bindparam("at"))
-_ADD_ENVELOPE = insert(OUTBOX_ENVELOPE)
-_ADD_SEALED = insert(OUTBOX_SEALED)
-_ADD_MESSAGES = insert(OUTBOX_MESSAGE)
-_ADD_DELIVERIES = insert(OUTBOX_DELIVERY)
+_ADD_ENVELOPE = Insert("outbox_envelope", ("id", "epoch", "lane", "rank", "keys", "created_at"))
+_ADD_SEALED = Insert("outbox_sealed", ("n", "content_key", "header", "body"))
+_ADD_MESSAGES = Insert("outbox_message", ("id", "envelope", "position", "purge_at", "found"))
+_ADD_DELIVERIES = Insert(
+    "outbox_delivery",
+    ("recipient", "epoch", "lane", "first", "last", "envelope", "open", "unaccepted", "size", "deadline", "behind"),
+)
 
 # The condition stands as it does in the index: SQLite would not see that a bound value fits it.
 _IS_OPEN = text("outbox_delivery.open <> 0")
@@ -154,8 +158,8 @@ def add(connection: Connection, envelopes: Sequence[NewEnvelope], idempotent: Se
     """Store sealed envelopes with their messages, deliveries and sequences; return their numbers in order."""
     numbers = [_add_envelope(connection, new) for new in envelopes]
     pairs = list(zip(numbers, envelopes, strict=True))
-    connection.execute(_ADD_MESSAGES, [row for n, new in pairs for row in _message_rows(n, new)])
-    connection.execute(_ADD_DELIVERIES, [row for n, new in pairs for row in _delivery_rows(n, new)])
+    _ADD_MESSAGES.add(connection, [row for n, new in pairs for row in _message_rows(n, new)])
+    _ADD_DELIVERIES.add(connection, [row for n, new in pairs for row in _delivery_rows(n, new)])
     for n, new in pairs:
         kept.add(connection, new.envelope.core.origin, _kept(n, new), new.created_at, received=False)
     _store_sequences(
@@ -295,23 +299,15 @@ def counts(connection: Connection) -> dict[str, int]:
 
 def _add_envelope(connection: Connection, new: NewEnvelope) -> int:
     core = new.envelope.core
-    values = {
-        "id": core.id,
-        "epoch": core.epoch,
-        "lane": core.lane,
-        "rank": new.rank,
-        "keys": json.dumps(new.keys, separators=(",", ":")),
-        "created_at": new.created_at,
-    }
-    n = inserted(connection.execute(_ADD_ENVELOPE, values))
-    sealed = {"n": n, "content_key": new.content_key, "header": new.envelope.header, "body": new.envelope.body}
-    connection.execute(_ADD_SEALED, sealed)
+    keys = json.dumps(new.keys, separators=(",", ":"))
+    n = _ADD_ENVELOPE.number(connection, (core.id, core.epoch, core.lane, new.rank, keys, new.created_at))
+    _ADD_SEALED.add(connection, [(n, new.content_key, new.envelope.header, new.envelope.body)])
     return n
 
 
-def _message_rows(n: int, new: NewEnvelope) -> list[dict[str, Any]]:
+def _message_rows(n: int, new: NewEnvelope) -> list[Row]:
     return [
-        {"id": item.id, "envelope": n, "position": at, "purge_at": one.purge_at, "found": _found(n, at, new.created_at)}
+        (item.id, n, at, one.purge_at, _found(n, at, new.created_at))
         for at, (item, one) in enumerate(zip(new.envelope.core.messages, new.kept, strict=True))
     ]
 
@@ -329,20 +325,11 @@ def _kept(n: int, new: NewEnvelope) -> list[kept.Message]:
     ]
 
 
-def _delivery_rows(n: int, new: NewEnvelope) -> list[dict[str, Any]]:
+def _delivery_rows(n: int, new: NewEnvelope) -> list[Row]:
     core = new.envelope.core
-    everything = signed(bits(len(core.messages)))
-    common = {
-        "epoch": core.epoch,
-        "lane": core.lane,
-        "envelope": n,
-        "open": everything,
-        "unaccepted": everything,
-        "size": len(new.envelope.body),
-        "deadline": min(item.deadline for item in core.messages),
-        "behind": 0,
-    }
-    return [{"recipient": to.centre, "first": to.first, "last": to.last, **common} for to in core.to]
+    everything, size = signed(bits(len(core.messages))), len(new.envelope.body)
+    deadline = min(item.deadline for item in core.messages)
+    return [(to.centre, core.epoch, core.lane, to.first, to.last, n, everything, everything, size, deadline, 0) for to in core.to]
 
 
 def _store_sequences(connection: Connection, last: dict[tuple[str, str], int]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from relay.keeping import Kept, Recall
 from relay.store import kept, purged
@@ -20,6 +20,9 @@ from relay.store.tables import INBOX_MESSAGE, LEGAL_HOLD, TOMBSTONE
 
 CODES = frozenset({"recalled", "superseded"})
 _CODE = {"cancel": "recalled", "update": "superseded"}
+_BURIED = select(TOMBSTONE).where(
+    TOMBSTONE.c.origin == bindparam("of_origin"), TOMBSTONE.c.target.in_(bindparam("targets", expanding=True))
+)
 VERSIONS = ("updates",)
 NOT_IN_HAND = ("waiting", "deferred", "held", "dead")
 """The open states in which the centre's system does not have a message, or said that it doesn't want it yet."""
@@ -44,9 +47,7 @@ def dead(connection: Connection, origin: str, arrived: Mapping[str, Kept | None]
     targets = {one: _first(one, kept) for one, kept in arrived.items()}
     if not targets:
         return {}
-    rows = connection.execute(
-        select(TOMBSTONE).where(TOMBSTONE.c.origin == origin, TOMBSTONE.c.target.in_(list(set(targets.values()))))
-    ).all()
+    rows = connection.execute(_BURIED, {"of_origin": origin, "targets": list(set(targets.values()))}).all()
     found: dict[str, str] = {}
     for one, target in targets.items():
         kept = arrived[one]

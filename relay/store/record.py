@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import Connection, bindparam, func, select
 
+from relay.store.rows import Insert
 from relay.store.tables import AUDIT
 
 _LAST = select(func.max(AUDIT.c.position)).where(AUDIT.c.epoch == bindparam("of_epoch"))
-_ADD = insert(AUDIT)
+_ADD = Insert("audit", ("epoch", "position", "leaf"))
 
 
 def append(connection: Connection, epoch: int, leaves: Sequence[bytes]) -> None:
@@ -18,8 +19,7 @@ def append(connection: Connection, epoch: int, leaves: Sequence[bytes]) -> None:
         return
     last = connection.execute(_LAST, {"of_epoch": epoch}).scalar()
     first = 0 if last is None else last + 1
-    rows = [{"epoch": epoch, "position": first + index, "leaf": leaf} for index, leaf in enumerate(leaves)]
-    connection.execute(_ADD, rows)
+    _ADD.add(connection, [(epoch, position, leaf) for position, leaf in enumerate(leaves, first)])
 
 
 def leaves(connection: Connection, epoch: int, first: int = 0, limit: int = 1000) -> list[bytes]:

@@ -12,16 +12,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from relay.envelope import MAX_MESSAGES, Envelope, outline
 from relay.receipts import TERMINAL, Statement
-from relay.store.common import inserted, mask_of, signed, unsigned
+from relay.store.common import mask_of, signed, unsigned
 from relay.store.history import NEVER_SENT
+from relay.store.rows import Insert
 from relay.store.tables import OUTBOX_DELIVERY, OUTBOX_SEALED, OUTBOX_STEP, RECEIPT_IN
 
 _KNOWN = select(RECEIPT_IN.c.n).where(RECEIPT_IN.c.sender == bindparam("sender"), RECEIPT_IN.c.id == bindparam("id"))
-_ADD_RECEIPT = insert(RECEIPT_IN)
+_ADD_RECEIPT = Insert("receipt_in", ("sender", "id", "header", "body", "content_key", "received_at"))
 _SPOKEN_OF = (
     select(OUTBOX_DELIVERY, OUTBOX_SEALED.c.header)
     .join(OUTBOX_SEALED, OUTBOX_SEALED.c.n == OUTBOX_DELIVERY.c.envelope)
@@ -37,7 +38,7 @@ _SPOKEN_OF = (
 _STEPS = select(OUTBOX_STEP.c.state, OUTBOX_STEP.c.mask).where(
     OUTBOX_STEP.c.envelope == bindparam("envelope"), OUTBOX_STEP.c.recipient == bindparam("sender")
 )
-_ADD_STEP = insert(OUTBOX_STEP)
+_ADD_STEP = Insert("outbox_step", ("envelope", "recipient", "state", "mask", "at", "code", "receipt"))
 _MOVE = (
     update(OUTBOX_DELIVERY)
     .where(
@@ -76,15 +77,8 @@ def add_receipt(connection: Connection, sender: str, envelope: Envelope, content
     """Store a receipt as evidence; return its number, or None when it is already there."""
     if connection.execute(_KNOWN, {"sender": sender, "id": envelope.core.id}).scalar() is not None:
         return None
-    values = {
-        "sender": sender,
-        "id": envelope.core.id,
-        "header": envelope.header,
-        "body": envelope.body,
-        "content_key": content_key,
-        "received_at": at,
-    }
-    return inserted(connection.execute(_ADD_RECEIPT, values))
+    row = (sender, envelope.core.id, envelope.header, envelope.body, content_key, at)
+    return _ADD_RECEIPT.number(connection, row)
 
 
 def forget_receipt(connection: Connection, number: int) -> None:
@@ -156,13 +150,5 @@ def _said_already(connection: Connection, row: Any, statement: Statement) -> int
 
 
 def _add_step(connection: Connection, row: Any, statement: Statement, mask: int, receipt: int) -> None:
-    values = {
-        "envelope": row.envelope,
-        "recipient": row.recipient,
-        "state": statement.state,
-        "mask": signed(mask),
-        "at": statement.time,
-        "code": statement.code,
-        "receipt": receipt,
-    }
-    connection.execute(_ADD_STEP, values)
+    step = (row.envelope, row.recipient, statement.state, signed(mask), statement.time, statement.code, receipt)
+    _ADD_STEP.add(connection, [step])
