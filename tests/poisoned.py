@@ -1,15 +1,14 @@
-"""A node that some messages kill: when it reads one, it ends as if the machine had ended it. Run like ``relay node run``."""
+"""A node that some messages kill: when it reads one, it ends as if the machine had ended it."""
 
 from __future__ import annotations
 
 import os
-import sys
 
 from relay import cli, messages
 from relay.store import attempts
 
 DEADLY = b"DEADLY"
-ATTEMPTS = 1  # less than usual: each costs the start of a process
+ATTEMPTS = 1  # less than usual: each costs the start of a node
 
 _read = messages.read
 
@@ -21,6 +20,7 @@ def read(content: bytes) -> messages.Message:
     return _read(content)
 
 
-if __name__ == "__main__":
+def run(config: str) -> int:
+    """Run the node as ``relay node run`` does."""
     messages.read, attempts.LIMIT = read, ATTEMPTS
-    sys.exit(cli.run(["node", "run", "--config", sys.argv[1]]))
+    return cli.run(["node", "run", "--config", config])

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -18,10 +17,11 @@ from relay.outbox import Stored, Submission
 from relay.points import Point
 from relay.rabbit import PrivateBroker
 from relay.settings import load
+from tests import killed as killed_at
+from tests.forked import Forked
 from tests.live import Live, eventually, message, private_network
 
 A, B = CENTRES = ("KILLA", "KILLB")
-SCRIPT = Path(__file__).with_name("killed.py")
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,7 @@ async def killed(live: Live, point: Point, act: Callable[[httpx2.AsyncClient, Ca
     The point lets it pass until what is done says ``now``.
     """
     config, flag = live.network.node_file(A), live.network.folder / point
-    command = (sys.executable, str(SCRIPT), str(config), point, str(flag))
-    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+    process = Forked(killed_at.run, str(config), point, flag, environment=os.environ)
     headers = {"Authorization": f"Bearer {live.network.token(A, 'system')}"}
     url = f"http://{load(config).api.listen}"
     try:
@@ -57,11 +56,9 @@ async def killed(live: Live, point: Point, act: Callable[[httpx2.AsyncClient, Ca
             await eventually(ready)
             with contextlib.suppress(httpx2.TransportError):  # it was killed before it could answer
                 await act(client, flag.touch)
-            assert await asyncio.wait_for(process.wait(), 20) == -signal.SIGKILL
+            assert await asyncio.wait_for(process.ended(), 20) == -signal.SIGKILL
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        process.kill()
     await live.start(A)
 
 

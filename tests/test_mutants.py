@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
-import sys
+import os
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,10 +22,10 @@ from tests.chaos.campaign import judged
 from tests.chaos.checker import Verdict
 from tests.chaos.clients import System
 from tests.chaos.journal import Journal, spell
-from tests.chaos.mutants import MUTANTS
-from tests.chaos.nodes import NodeProcess
+from tests.chaos.mutants import MUTANTS, run
 from tests.chaos.stage import states
 from tests.chaos.traffic import Said
+from tests.forked import Forked
 from tests.live import eventually, message, private_network
 
 A, B = CENTRES = ("CHAA", "CHAB")
@@ -42,19 +42,16 @@ class Pair:
         self.journals = folder / "journals"
         self.journals.mkdir()
         self.window = folder / "window"
-        self.nodes: dict[str, NodeProcess] = {}
+        self.nodes: dict[str, Forked] = {}
         self.systems = {centre: self._system(network, centre) for centre in CENTRES}
         self._network = network
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self, centre: str, repair: dict[str, str], mutant: str = "", window: str = "") -> None:
         """Start a node, broken or not, and wait until it is ready."""
-        command = [sys.executable, "-m", "tests.chaos.mutants", "--config", str(self._network.node_file(centre))]
-        command += ["--mutant", mutant] if mutant else []
-        command += ["--window", window, str(self.window)] if window else []
-        environment = {**repair, "RELAY_LOG__FORMAT": "json", "RELAY_BROKER__RECONNECT_SECONDS": "1"}
-        self.nodes[centre] = NodeProcess(command, self.folder / f"{centre}.log", environment)
-        self.nodes[centre].start()
+        environment = {**os.environ, **repair, "RELAY_LOG__FORMAT": "json", "RELAY_BROKER__RECONNECT_SECONDS": "1"}
+        given = (self._network.node_file(centre), mutant, (window, self.window) if window else None)
+        self.nodes[centre] = Forked(run, *given, environment=environment, log=self.folder / f"{centre}.log")
         await eventually(self.systems[centre].ready, 40)
 
     async def submit(self, case: str) -> str:

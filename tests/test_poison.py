@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
-import sys
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from relay.received import Act
 from relay.settings import load
 from relay.store import Connection, Store, attempts, incoming, outgoing, peers, said
 from tests import poisoned
+from tests.forked import Forked
 from tests.live import LANE, Live, message, private_network
 
 A, B, C = CENTRES = ("POISA", "POISB", "POISC")
@@ -57,16 +58,13 @@ class Supervised:
 
     async def run(self) -> None:
         """Run the process again and again."""
-        config, script = str(self._network.node_file(B)), str(Path(__file__).with_name("poisoned.py"))
         while True:
-            process = await asyncio.create_subprocess_exec(sys.executable, script, config, stderr=asyncio.subprocess.DEVNULL)
+            process = Forked(poisoned.run, str(self._network.node_file(B)), environment=os.environ)
             try:
-                await process.wait()
+                await process.ended()
                 self.deaths += 1
             finally:
-                if process.returncode is None:
-                    process.terminate()
-                    await process.wait()
+                process.stop()
 
     async def take(self) -> None:
         """Take and acknowledge messages while the process lives."""
@@ -144,7 +142,8 @@ async def give_up(live: Live, count: int, attempts_: int = attempts.LIMIT) -> li
     connection = await aio_pika.connect(url)
     async with connection, connection.channel() as channel:
         queue = await channel.get_queue(topology.queue(B, LANE), ensure=False)
-        taken = await queue.get(no_ack=True, timeout=10)
+        while read_core((taken := await queue.get(no_ack=True, timeout=10)).body).type != "batch":
+            pass  # a mark about what went before
         await channel.default_exchange.publish(aio_pika.Message(taken.body), topology.queue(B, topology.POISON))
         await queue.purge()  # the marks that came behind it
     settings = load(live.network.node_file(B))

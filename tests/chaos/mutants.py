@@ -1,19 +1,18 @@
 """Nodes with one thing broken on purpose, to show that the judge sees what follows from it.
 
-``python -m tests.chaos.mutants --config FILE`` runs a node as ``relay node run`` does; ``--mutant NAME`` breaks one thing, and
-``--window NAME FILE`` makes it stand still between two steps, once FILE is written, so that a kill -9 falls exactly there. The
-windows are between a group's commit and its acknowledgement to the broker (``inbox``), in whichever order these are, and in the
-transaction that makes a receipt of ``delivered`` true (``receipt``).
+:func:`run` runs a node as ``relay node run`` does; a mutant breaks one thing, and a window makes it stand still between two
+steps, having written a file, so that a kill -9 falls exactly there. The windows are between a group's commit and its
+acknowledgement to the broker (``inbox``), in whichever order these are, and in the transaction that makes a receipt of
+``delivered`` true (``receipt``).
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from sqlalchemy import Connection, delete
 
@@ -142,20 +141,10 @@ MUTANTS: dict[str, Callable[[], None]] = {
 SOUND: dict[str, Callable[[], None]] = {"commit-before-ack": commit_before_ack, "commit-before-receipt": commit_before_receipt}
 
 
-def main() -> NoReturn:
+def run(settings: Path, mutant: str = "", window: tuple[str, Path] | None = None) -> None:
     """Run a node that is broken as told."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.mutants", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--mutant", choices=(*MUTANTS, *SOUND))
-    parser.add_argument("--window", nargs=2, metavar=("NAME", "FILE"))
-    given = parser.parse_args()
-    if given.window:
-        _windows[given.window[0]] = Path(given.window[1])
-    if given.mutant:
-        {**MUTANTS, **SOUND}[given.mutant]()
-    node.run(given.config)
-    raise SystemExit
-
-
-if __name__ == "__main__":
-    main()
+    if window is not None:
+        _windows.update([window])
+    if mutant:
+        {**MUTANTS, **SOUND}[mutant]()
+    node.run(settings)
