@@ -24,6 +24,7 @@ from relay import points, receipts
 from relay.centre import Centre
 from relay.control import Control, content
 from relay.errors import Refused, Rejected, StoreTrouble
+from relay.limits import COMPARED, Gate
 from relay.log import Event
 from relay.points import Point
 from relay.receipts import MAX_APART, LaneCount
@@ -64,6 +65,7 @@ class Comparison:
         self._waiting: dict[tuple[str, Side, int], Body] = {}
         self._asked = asyncio.Event()
         self._differs = asyncio.Event()
+        self._gate = Gate()
 
     async def run(self) -> None:
         """Compare regularly, and answer peers, until cancelled."""
@@ -127,7 +129,8 @@ class Comparison:
         if gone or sum(map(len, sent.apart.values())) > MAX_APART:
             await self._commit(partial(compared.end, peer=one.peer, first=one.first))
         elif not sent.open:
-            body = Body(of="sent", first=one.first, until=one.until, lanes=_counts(sent.said, sent.apart))
+            counts = await self._centre.work(partial(_counts, sent.said, sent.apart))
+            body = Body(of="sent", first=one.first, until=one.until, lanes=counts)
             await self._commit(partial(compared.asked, one=one))
             await self._say(one.peer, body)
 
@@ -144,7 +147,7 @@ class Comparison:
     def _let_wait(self, sender: str, body: Body) -> None:
         """After the commit: let a summary wait for its turn; a peer that says too much at once is asked or asks again."""
         mine = [key for key in self._waiting if key[0] == sender]
-        if len(mine) < MOST_WAITING:
+        if len(mine) < MOST_WAITING and self._gate.may(sender, "compared", COMPARED, self._centre.elapsed()):
             self._waiting[sender, body.of, body.first] = body
             self._asked.set()
 
@@ -166,7 +169,7 @@ class Comparison:
         """Count what is held of a peer's messages of a time, note what differs, and say what was counted."""
         left_out = {commitment for one in body.lanes for commitment in one.apart}
         held = await self._centre.store.read(partial(compared.received_then, origin=sender, first=body.first, until=body.until))
-        ours = _counts({lane: [one for one in found if one not in left_out] for lane, found in held.items()}, {})
+        ours = await self._centre.work(partial(_counts_without, held, left_out))
         await self._note(sender, "received", body, ours)
         await self._say(sender, Body(of="received", first=body.first, until=body.until, lanes=ours))
 
@@ -179,7 +182,7 @@ class Comparison:
         sent = found.get(sender, SentThen())
         if sent.open:
             return
-        if not await self._note(sender, "sent", body, _counts(sent.said, {})):
+        if not await self._note(sender, "sent", body, await self._centre.work(partial(_counts, sent.said, {}))):
             await self._commit(partial(compared.end, peer=sender, first=body.first))
 
     async def _note(self, peer: str, side: Side, body: Body, ours: Sequence[LaneCount]) -> bool:
@@ -235,6 +238,11 @@ def _counts(found: Mapping[str, Sequence[str]], apart: Mapping[str, Sequence[str
         )
         for lane in lanes
     )
+
+
+def _counts_without(found: Mapping[str, Sequence[str]], left_out: set[str]) -> tuple[LaneCount, ...]:
+    """Return the summary of commitments by lane, but for some; of a busy day, so not for the event loop."""
+    return _counts({lane: [one for one in some if one not in left_out] for lane, some in found.items()}, {})
 
 
 def _differences(peer: str, side: Side, body: Body, ours: Sequence[LaneCount], now: int) -> Iterable[Difference]:

@@ -36,6 +36,8 @@ MOST_VOID_RANGES, VOIDS_TRIMMED_EVERY = 100_000, 1_000
 """Ranges of a sender kept as void, the newest; an older one is still closed, and what comes under it late is a fork instead."""
 MOST_UNKNOWN = 256
 """Claims of a peer kept that it holds what this store does not know: an operator reads the list."""
+MOST_DIFFERENCES = 1_000
+"""Lanes of hours kept of a peer in which it counts otherwise than this centre, the newest: whoever claims more loses its own."""
 QUARANTINE_COUNTED_EVERY_MS = 10_000
 FUTURE_MS = DAY_MS
 """How far a heartbeat's time may lie ahead. An honest clock is minutes off; one that is days off says nothing about receipts."""
@@ -67,6 +69,8 @@ COPIES = Rate(500, 50)
 """Copies of what is known that are answered with the receipts kept; marks bring the receipts of the others."""
 REFUSED = Rate(5_000, 50)
 """Refused messages of a sender: each costs a row, a receipt and a leaf."""
+COMPARED = Rate(200, 0.1)
+"""Summaries of a peer that are counted against: one an hour; after a week's outage its 168 hours at once."""
 SAMPLES = Rate(200, 10)
 """Samples and lines of the log, per verified sender; all bytes without one share theirs, so a flood of them costs no disk."""
 

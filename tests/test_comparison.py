@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from sqlalchemy import delete
 
 from relay.comparison import MISMATCH, digest
+from relay.limits import COMPARED, MOST_DIFFERENCES
 from relay.rabbit import PrivateBroker
+from relay.receipts import Comparison as Body
+from relay.receipts import LaneCount
 from relay.store import Connection, compared, peers
 from relay.store.compared import Difference
 from relay.store.tables import COMPARISON_DUE, INBOX_MESSAGE
@@ -136,12 +139,36 @@ async def test_a_difference_that_changes_is_not_settled(live: Live) -> None:
     assert await differences(live, A) == []
 
 
+async def test_a_peer_that_asks_about_whatever_it_likes_costs_little(live: Live) -> None:
+    """Summaries of times without end, each with a count of nothing: few are counted against, and fewer rows are kept."""
+    for number in range(1_000):
+        counts = LaneCount(lane=LANE, count=7, digest="0" * 64)
+        live[A].comparison._let_wait(B, Body(of="sent", first=number * 10, until=number * 10 + 5, lanes=(counts,)))
+        if number % 40 == 39:
+            await eventually(lambda: not live[A].comparison._waiting)
+    assert 0 < len(await differences(live, A)) <= COMPARED.burst + 10
+
+
+async def test_what_is_kept_of_a_peer_s_differences_is_bounded(live: Live) -> None:
+    """What was noticed first goes, and nothing that another peer said."""
+
+    def fill(connection: Connection) -> None:
+        for number in range(MOST_DIFFERENCES + 5):
+            one = Difference(B, "received", number, number + 1, LANE, 5, 4, number, 1)
+            compared.differ(connection, [one], B, "received", number)
+        other = Difference("CMPZ", "received", 1, 2, LANE, 5, 4, 0, 1)
+        compared.differ(connection, [other], "CMPZ", "received", 1)
+
+    await live[A].centre.store.write(fill)
+    kept = await read(live, A, partial(compared.differences, limit=5_000))
+    assert sorted(one.first for one in kept if one.peer == B) == list(range(5, MOST_DIFFERENCES + 5))
+    assert [one.peer for one in kept if one.peer != B] == ["CMPZ"]
+
+
 async def test_an_answer_to_nothing_that_was_asked_changes_nothing(live: Live) -> None:
     """A peer that answers of its own accord can raise no alarm about times that agreed."""
     await send(live, 1)
     await settled(live)
-    from relay.receipts import Comparison as Body
-
     body = Body(of="received", first=0, until=3_600_000, lanes=())
     await live[B].comparison._say(A, body)
     await send(live, 1, 50)

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from relay.envelope import commitments
+from relay.limits import MOST_DIFFERENCES
 from relay.store.common import bit, unsigned, upsert
 from relay.store.tables import (
     COMPARISON_DIFFERENCE,
@@ -158,6 +159,7 @@ def differ(connection: Connection, seen: Sequence[Difference], peer: str, side: 
     if kept:
         rows = [{name: getattr(one, name) for name in Difference.__slots__} for one in kept]
         connection.execute(insert(COMPARISON_DIFFERENCE), rows)
+        _let_go(connection, peer)
     return kept
 
 
@@ -165,6 +167,16 @@ def differences(connection: Connection, limit: int = 1000) -> list[Difference]:
     """Return where this centre and its peers differ, the newest time first."""
     rows = connection.execute(select(COMPARISON_DIFFERENCE).order_by(_DIFFERS.first.desc(), _DIFFERS.peer).limit(limit))
     return [Difference(**{name: getattr(row, name) for name in Difference.__slots__}) for row in rows]
+
+
+def _let_go(connection: Connection, peer: str) -> None:
+    """Let go what was noticed first of a peer when too much is kept of it."""
+    mine = select(COMPARISON_DIFFERENCE).where(_DIFFERS.peer == peer)
+    if connection.execute(select(func.count()).select_from(mine.subquery())).scalar_one() <= MOST_DIFFERENCES:
+        return
+    for row in connection.execute(mine.order_by(_DIFFERS.since.desc(), _DIFFERS.first.desc()).offset(MOST_DIFFERENCES)).all():
+        one = (_DIFFERS.side == row.side) & (_DIFFERS.first == row.first) & (_DIFFERS.lane == row.lane)
+        connection.execute(delete(COMPARISON_DIFFERENCE).where(_DIFFERS.peer == peer, one))
 
 
 def _count_sent(connection: Connection, some: list[int], masks: dict[int, int], found: dict[str, SentThen]) -> None:
