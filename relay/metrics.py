@@ -192,6 +192,9 @@ class Metrics:
         self.recalls = self._gauge(
             "relay_recalls_open", "Messages taken back from a peer that has not signed yet that nothing is left with it.", "peer"
         )
+        self.recalls_oldest = self._gauge(
+            "relay_oldest_recall_seconds", "Age of the oldest recall that a peer has not signed for; 0: none.", "peer"
+        )
 
     def _receiving(self) -> None:
         self.received = self._counter("relay_received_envelopes", "Envelopes taken from the broker.", "lane")
@@ -213,6 +216,9 @@ class Metrics:
         counted = "a sent one once for each recipient"
         self.deferred = self._gauge("relay_deferred_messages", f"Messages that are tried again later; {counted}.", "side")
         self.held = self._gauge("relay_held_messages", f"Messages that an operator parked; {counted}.", "side")
+        self.held_oldest = self._gauge(
+            "relay_oldest_held_seconds", "For how long the message has been held that was parked first; 0: none.", "side"
+        )
         self.dead = self._gauge("relay_dead_messages", f"Messages that nobody tries again by itself; {counted}.", "side")
         self.quarantined = self._gauge("relay_quarantined_messages", "Received messages that were refused and are kept.")
 

@@ -8,6 +8,7 @@ A message is *open* at a peer until its terminal receipt came, or it ended; its 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 AGES = (60, 300, 900, 3_600, 21_600, 86_400)
@@ -18,13 +19,23 @@ SPANS = 360
 """Traffic is kept for an hour, in spans of ten seconds."""
 
 
+def seconds_since(at: int | None, now: int) -> float:
+    """Return how long ago something was, both times in milliseconds; 0 when there is nothing."""
+    return 0.0 if at is None else max(now - at, 0) / 1000
+
+
+def earliest(times: Iterable[int | None]) -> int | None:
+    """Return the earliest of some times, or None when there is none."""
+    return min((at for at in times if at is not None), default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class Lane:
     """What is open towards a peer in one lane; ``oldest_at`` in milliseconds, counts are of messages.
 
     ``ages`` are the counts by age, one more than :data:`AGES`. Of what is open, ``deferred`` messages are tried again later,
-    ``dead`` ones by nobody, ``held`` ones were parked by an operator, and ``at_risk`` have less than a tenth of their time left,
-    or less than 15 minutes.
+    ``dead`` ones by nobody, ``held`` ones were parked by an operator, the first of them at ``held_since``, and ``at_risk`` have
+    less than a tenth of their time left, or less than 15 minutes.
     """
 
     peer: str
@@ -35,11 +46,12 @@ class Lane:
     deferred: int = 0
     dead: int = 0
     held: int = 0
+    held_since: int | None = None
     at_risk: int = 0
 
     def oldest_seconds(self, now: int) -> float:
         """Return how old the oldest open message is, given the time in milliseconds; 0 when nothing is open."""
-        return 0.0 if self.oldest_at is None else max(now - self.oldest_at, 0) / 1000
+        return seconds_since(self.oldest_at, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +70,15 @@ class Peer:
     """What is open, missing and moving between this centre and a peer.
 
     ``lanes`` are those in which something is open, the most urgent first. ``gaps`` counts messages of the peer that are missing
-    here below the last that came, ``recalls`` messages taken back from it of which it has not signed that nothing is left there.
+    here below the last that came, ``recalls`` messages taken back from it of which it has not signed that nothing is left there;
+    ``recalls_since`` is when the first update or cancel was made that it has not signed for.
     """
 
     id: str
     lanes: tuple[Lane, ...] = ()
     gaps: int = 0
     recalls: int = 0
+    recalls_since: int | None = None
     traffic: Traffic = Traffic()
 
     @property
@@ -85,17 +99,21 @@ class Peer:
     @property
     def oldest_at(self) -> int | None:
         """When the oldest message was submitted that is open towards it, in milliseconds, or None."""
-        return min((lane.oldest_at for lane in self.lanes if lane.oldest_at is not None), default=None)
+        return earliest(lane.oldest_at for lane in self.lanes)
 
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """Messages that don't go on by themselves, or not now; what was sent counts once for each recipient."""
+    """Messages that don't go on by themselves, or not now; what was sent counts once for each recipient.
+
+    The one held for longest has been since ``held_since``, in milliseconds.
+    """
 
     deferred: int = 0
     held: int = 0
     dead: int = 0
     quarantined: int = 0
+    held_since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

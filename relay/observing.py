@@ -26,7 +26,7 @@ from relay import topology
 from relay.centre import Centre
 from relay.errors import RelayError
 from relay.log import Event
-from relay.observation import SPAN_SECONDS, Answers, Lane, Observation, Peer, SetAside
+from relay.observation import SPAN_SECONDS, Answers, Lane, Observation, Peer, SetAside, earliest, seconds_since
 from relay.rates import Rates
 from relay.store import Connection, Store, aside, clocks, incoming, observed
 
@@ -35,6 +35,9 @@ REST_FACTOR = 20
 RECALLS_AT_ONCE = 200
 OVERLAP = 500
 """Newest recalls that are asked for again: one of an earlier id may have been committed later."""
+
+Recalls = dict[str, tuple[int, int | None]]
+"""Per peer how many recalls are open, and since when the first of them has been, in milliseconds."""
 
 T = TypeVar("T")
 
@@ -45,6 +48,7 @@ class _Rest:
 
     missing: dict[str, int]
     aside: dict[str, int]
+    held_since: int | None
     clocks: dict[bool, tuple[int, int]]
     waiting: int
     waiting_since: int | None
@@ -109,21 +113,21 @@ class Observer:
     def _peers(self) -> list[str]:
         return [one for one in sorted(self._centre.directory.active) if one != self._centre.id]
 
-    def _together(self, at: int, seconds: float, lanes: list[Lane], rest: _Rest, recalls: dict[str, int]) -> Observation:
+    def _together(self, at: int, seconds: float, lanes: list[Lane], rest: _Rest, recalls: Recalls) -> Observation:
         by_peer: dict[str, list[Lane]] = {peer: [] for peer in self._peers()}
         for lane in sorted(lanes, key=lambda one: topology.LANES.index(one.precedence)):
             by_peer.setdefault(lane.peer, []).append(lane)
         peers = tuple(
-            Peer(peer, tuple(some), rest.missing.get(peer, 0), recalls.get(peer, 0), self._rates.of(peer))
+            Peer(peer, tuple(some), rest.missing.get(peer, 0), *recalls.get(peer, (0, None)), self._rates.of(peer))
             for peer, some in by_peer.items()
         )
-        received = SetAside(*(rest.aside[state] for state in ("deferred", "held", "dead", "quarantined")))
+        sent = {state: sum(getattr(lane, state) for lane in lanes) for state in ("deferred", "held", "dead")}
         return Observation(
             at=at,
             seconds=seconds,
             peers=peers,
-            sent_aside=SetAside(*(sum(getattr(lane, state) for lane in lanes) for state in ("deferred", "held", "dead"))),
-            received_aside=received,
+            sent_aside=SetAside(**sent, held_since=earliest(lane.held_since for lane in lanes)),
+            received_aside=SetAside(**rest.aside, held_since=rest.held_since),
             asked=Answers(*rest.clocks.get(True, (0, 0))),
             received=Answers(*rest.clocks.get(False, (0, 0))),
             waiting=rest.waiting,
@@ -144,6 +148,7 @@ class Observer:
             metrics.deferred.labels(side).set(one.deferred)
             metrics.held.labels(side).set(one.held)
             metrics.dead.labels(side).set(one.dead)
+            metrics.held_oldest.labels(side).set(seconds_since(one.held_since, now))
         metrics.quarantined.set(seen.received_aside.quarantined)
         metrics.stages["handover"].set(seen.waiting)
         metrics.observed.set(seen.at / 1000)
@@ -157,6 +162,7 @@ class Observer:
             metrics.at_risk.labels(peer.id, precedence).set(lane.at_risk if lane else 0)
         metrics.gaps.labels(peer.id).set(peer.gaps)
         metrics.recalls.labels(peer.id).set(peer.recalls)
+        metrics.recalls_oldest.labels(peer.id).set(seconds_since(peer.recalls_since, now))
 
 
 class _Recalls:
@@ -165,23 +171,23 @@ class _Recalls:
     def __init__(self, centre: str) -> None:
         self._centre = centre
         self._newest: deque[str] = deque(maxlen=OVERLAP)
-        self._open: dict[str, tuple[str, ...]] = {}
+        self._open: dict[str, dict[str, int | None]] = {}
 
-    def look(self, connection: Connection) -> dict[str, int]:
-        """Take up new recalls and look at open ones again, the longest not looked at first; return how many are open by peer."""
+    def look(self, connection: Connection) -> Recalls:
+        """Take up new recalls and look at open ones again, the longest not looked at first; return what is open by peer."""
         after = self._newest[0] if len(self._newest) == OVERLAP else ""
         found = observed.recalls(connection, self._centre, after, len(self._newest) + RECALLS_AT_ONCE)
         known = set(self._newest)
         fresh = [one for one in found if one[0] not in known]
         for identity, first in fresh:
             self._newest.append(identity)
-            self._open.setdefault(first, ())
+            self._open.setdefault(first, {})
         again = dict.fromkeys([*(first for _, first in fresh), *list(self._open)[:RECALLS_AT_ONCE]])
         for first, peers in observed.unconfirmed(connection, self._centre, list(again)).items():
             del self._open[first]
             if peers:
                 self._open[first] = peers
-        return _counted(peer for peers in self._open.values() for peer in peers)
+        return _counted(one for peers in self._open.values() for one in peers.items())
 
 
 class _Reader:
@@ -205,14 +211,15 @@ def _rest(connection: Connection, now: int) -> _Rest:
     return _Rest(
         missing=observed.missing(connection),
         aside=aside.counts(connection),
+        held_since=observed.held_since(connection),
         clocks=clocks.counts(connection, now),
         waiting=incoming.waiting(connection),
         waiting_since=observed.waiting_since(connection, range(len(topology.LANES))),
     )
 
 
-def _counted(peers: Iterable[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for peer in peers:
-        found[peer] = found.get(peer, 0) + 1
-    return found
+def _counted(some: Iterable[tuple[str, int | None]]) -> Recalls:
+    found: dict[str, list[int | None]] = {}
+    for peer, since in some:
+        found.setdefault(peer, []).append(since)
+    return {peer: (len(times), earliest(times)) for peer, times in found.items()}

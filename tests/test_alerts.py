@@ -175,6 +175,7 @@ def test_lateness_is_what_the_settings_promise() -> None:
     for precedence, seconds in promised.items():
         expression = rule(f"Relay{precedence.title()}Unreceipted")["expr"]
         assert expression.endswith(f" > {int(seconds * deadlines.DELIVERED_FACTOR)}")
+    assert rule("RelayRecallOpen")["expr"].endswith(f" > {int(promised['priority'] * deadlines.DELIVERED_FACTOR)}")
     assert rule("RelayOutboxFilling")["expr"].endswith(f" > {sections.LimitSettings().queued_envelopes // 2}")
 
 

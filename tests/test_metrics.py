@@ -231,8 +231,10 @@ async def test_what_operators_do_is_counted_and_what_is_set_aside_is_seen(live: 
     order = Order(stored.id, "a reason", "operator")
     await live[A].desk.hold(order)
     await eventually(lambda: value(live, A, "relay_held_messages", side="sent") == 1)
+    await eventually(lambda: value(live, A, "relay_oldest_held_seconds", side="sent") > 0)
     await live[A].desk.release(order)
     await eventually(lambda: value(live, A, "relay_held_messages", side="sent") == 0)
+    assert value(live, A, "relay_oldest_held_seconds", side="sent") == 0
     await live[A].desk.replay(order)
     await live.start(B)
     await live.reaches(A, stored.id, B, "accepted")
@@ -240,6 +242,7 @@ async def test_what_operators_do_is_counted_and_what_is_set_aside_is_seen(live: 
     assert done == {"hold": 1, "release": 1, "replay": 1}
     await live[B].received.hold(Act(stored.id, "operator", "a reason"))
     await eventually(lambda: value(live, B, "relay_held_messages", side="received") == 1)
+    await eventually(lambda: value(live, B, "relay_oldest_held_seconds", side="received") > 0)
     await live[B].received.discard(Act(stored.id, "operator", "a reason"))
     await eventually(lambda: value(live, B, "relay_held_messages", side="received") == 0)
     assert value(live, B, "relay_operator_acts_total", act="discard") == 1

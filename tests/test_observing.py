@@ -145,11 +145,12 @@ def test_a_held_message_is_not_deferred_and_a_settled_one_not_held(connection: C
     ]
     fill(connection, rows)
     held = {"envelope": 1, "purge_at": 0, "found": 0, "purged_at": None}
-    connection.execute(insert(OUTBOX_MESSAGE), [{"id": f"m{at}", "position": at, "held_at": NOW, **held} for at in (0, 1)])
+    connection.execute(insert(OUTBOX_MESSAGE), [{"id": f"m{at}", "position": at, "held_at": NOW - at, **held} for at in (0, 1)])
     found, _ = counted(connection)
     first, second = found[PEERS[0], "routine"], found[PEERS[1], "routine"]
     assert (first.open, first.held, first.deferred) == (3, 2, 1)
     assert (second.open, second.held, second.deferred) == (2, 1, 0)
+    assert (first.held_since, second.held_since) == (NOW - 1, NOW)
 
 
 def test_gaps_are_counted_in_the_highest_epoch_alone(connection: Connection) -> None:
@@ -181,6 +182,8 @@ def test_recalls_are_open_until_every_holder_signed_and_taken_up_in_any_number(c
     count, per_look = 450, observing.RECALLS_AT_ONCE
     firsts, cancels = ([new_id(A) for _ in range(count)] for _ in range(2))
     for number, one in enumerate([*firsts, *cancels], 1):
+        envelope = {"n": number, "id": f"e{number}", "created_at": NOW + number, "epoch": 1, "lane": "flash", "rank": 0}
+        connection.execute(insert(OUTBOX_ENVELOPE), [{**envelope, "keys": "[]", "sent_at": NOW}])
         row = {"id": one, "envelope": number, "position": 0, "purge_at": 0, "found": 0, "purged_at": None, "held_at": None}
         connection.execute(insert(OUTBOX_MESSAGE), [row])
         sent = {"recipient": B, "epoch": 1, "lane": "flash", "first": number, "last": number, "envelope": number}
@@ -193,8 +196,9 @@ def test_recalls_are_open_until_every_holder_signed_and_taken_up_in_any_number(c
     )
     recalls = observing._Recalls(A)
     seen = [recalls.look(connection) for _ in range(count // per_look + 2)]
-    assert seen[0] == {B: per_look}
-    assert seen[-1] == {B: count}
+    since = NOW + count + 1
+    assert seen[0] == {B: (per_look, since)}
+    assert seen[-1] == {B: (count, since)}
     step = {"recipient": B, "state": "purged", "mask": 1, "at": NOW, "code": None, "receipt": None, "void": None}
     connection.execute(insert(OUTBOX_STEP), [{"envelope": count + number, **step} for number in range(1, count + 1)])
     for _ in range(count // per_look + 1):
@@ -202,6 +206,42 @@ def test_recalls_are_open_until_every_holder_signed_and_taken_up_in_any_number(c
     assert left == {}
     connection.execute(delete(OUTBOX_STEP))
     assert recalls.look(connection) == {}
+
+
+def test_a_recall_is_as_old_as_the_first_that_the_peer_did_not_sign(connection: Connection) -> None:
+    """A later update makes an open recall no younger; what the peer signed for does, and what it never held is no matter."""
+    versions = [new_id(A) for _ in range(4)]
+    sent = {"epoch": 1, "lane": "flash", "open": 0, "unaccepted": 0, "size": 1, "deadline": NOW, "behind": 0}
+    for number, one in enumerate(versions, 1):
+        envelope = {"n": number, "id": f"e{number}", "created_at": NOW + number, "epoch": 1, "lane": "flash", "rank": 0}
+        connection.execute(insert(OUTBOX_ENVELOPE), [{**envelope, "keys": "[]", "sent_at": NOW}])
+        row = {"id": one, "envelope": number, "position": 0, "purge_at": 0, "found": 0, "purged_at": None, "held_at": None}
+        connection.execute(insert(OUTBOX_MESSAGE), [row])
+        peers = PEERS if number > 2 else PEERS[:1]  # the second peer was sent nothing before the third version
+        places = [{"recipient": peer, "first": number, "last": number, "envelope": number, **sent} for peer in peers]
+        connection.execute(insert(OUTBOX_DELIVERY), places)
+    updates = [{"target": versions[0], "relation": "updates", "origin": A, "id": one} for one in versions[1:]]
+    connection.execute(insert(REFERENCE), updates)
+
+    def since() -> dict[str, int | None]:
+        return observed.unconfirmed(connection, A, versions[:1])[versions[0]]
+
+    assert since() == {PEERS[0]: NOW + 2, PEERS[1]: NOW + 4}
+    step = {"recipient": PEERS[0], "state": "purged", "mask": 1, "at": NOW, "code": None, "receipt": None, "void": None}
+    connection.execute(insert(OUTBOX_STEP), [{"envelope": 3, **step}])
+    assert since() == {PEERS[0]: NOW + 4, PEERS[1]: NOW + 4}
+    connection.execute(insert(OUTBOX_STEP), [{"envelope": 4, **step}])
+    assert since() == {PEERS[1]: NOW + 4}
+
+
+def test_the_received_message_that_is_held_for_longest_is_found(connection: Connection) -> None:
+    """Since when the first of the received messages has been held that are held now; what was released does not count."""
+    row = {"origin": "OBSX", "envelope": 1, "rank": 3, "deadline": 0, "flags": 0, "attempts": 0, "purge_at": 0, "found": 0}
+    assert observed.held_since(connection) is None
+    states = (("waiting", NOW - 9), ("dead", NOW - 8), ("held", NOW - 7), ("held", NOW - 6))
+    rows = [{"n": n, "id": f"m{n}", "position": n, "state": state, "at": at, **row} for n, (state, at) in enumerate(states)]
+    connection.execute(insert(INBOX_MESSAGE), rows)
+    assert observed.held_since(connection) == NOW - 7
 
 
 def test_no_look_goes_through_a_table(engine: Engine, connection: Connection) -> None:
