@@ -1,8 +1,9 @@
 """Intake: what the broker delivered and nobody has taken up yet, and in which groups it is taken.
 
-A group is what waited when the last one was done with, most urgent lane first, within a lane in order of arrival, so that
-acknowledging may be cumulative. What the broker delivered before, or gave up on, is a group of its own: should it end the process
-once more, nothing else was on the way.
+A group is what waited when the last one was done with, of the most urgent lane alone, in order of arrival, so that acknowledging
+may be cumulative. It is bounded, since what is more urgent waits for the end of the group before it: for a tenth of a second at
+most, not for as long as a backlog takes. What the broker delivered before, or gave up on, is a group of its own: should that end
+the process once more, nothing else was on the way.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from relay import topology
 from relay.broker import Delivery
 
 MAX_GROUP = 64
-MAX_GROUP_BYTES = 16 * 1024 * 1024
+MAX_GROUP_BYTES = 512 * 1024  # some 250 messages of the usual size: by far enough to share a commit
 
 _ORDER = {lane: rank for rank, lane in enumerate(topology.LANES)}
 
@@ -71,7 +72,7 @@ def _length_of_group(waiting: list[Delivery]) -> int:
         return 1
     size = 0
     for count, delivery in enumerate(waiting[:MAX_GROUP]):
-        if is_alone(delivery):
+        if is_alone(delivery) or delivery.lane != waiting[0].lane:
             return count
         size += len(delivery.raw)
         if size >= MAX_GROUP_BYTES:

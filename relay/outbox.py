@@ -39,6 +39,7 @@ from relay.versions import NOTHING, Plan, Versions, is_linked
 
 MAX_GROUP = 1024
 PAUSE_SECONDS = 5.0
+SEALED_AT_ONCE_BYTES = 4 * 1024  # less work than to hand it to a thread and wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,10 +309,15 @@ class Outbox:
         self._group = []
 
     def _take_group(self) -> list[_Request]:
-        """Take what waits, the most urgent first, until a bound is reached; a request is one transaction, however large it is."""
+        """Take what waits of the most urgent rank, until a bound is reached; a request is one transaction, however large it is.
+
+        What is less urgent goes with the next group: what is most urgent does not wait for it to be sealed and stored.
+        """
         self._waiting.sort(key=lambda request: request.rank)
         count = taken = 0
         for request in self._waiting:
+            if request.rank != self._waiting[0].rank:
+                break
             taken += 1
             count += len(request.entries)
             if count >= MAX_GROUP:
@@ -325,7 +331,9 @@ class Outbox:
     async def _store(self, group: list[_Request]) -> list[NewEnvelope]:
         cut = self._sealable(batches([entry for request in group for entry in request.entries]), group)
         sequences = dict(self._sequences)
-        envelopes = await self._centre.work(lambda: [self._seal(batch, sequences) for batch in cut])
+        few = sum(batch.size for batch in cut) <= SEALED_AT_ONCE_BYTES
+        seal = partial(self._seal_all, cut, sequences)
+        envelopes = seal() if few else await self._centre.work(seal)
         if not envelopes:
             return []
         leaves = [leaf for new in envelopes for leaf in self._leaves(new)]
@@ -364,6 +372,9 @@ class Outbox:
             else:
                 sealable.append(batch)
         return sealable
+
+    def _seal_all(self, cut: list[Batch], sequences: dict[tuple[str, str], int]) -> list[NewEnvelope]:
+        return [self._seal(batch, sequences) for batch in cut]
 
     def _seal(self, batch: Batch, sequences: dict[tuple[str, str], int]) -> NewEnvelope:
         centre, route = self._centre, batch.route

@@ -21,7 +21,7 @@ from relay import messages, topology
 from relay.broker import Delivery
 from relay.envelope import read_core
 from relay.errors import Conflict
-from relay.intake import Intake
+from relay.intake import MAX_GROUP_BYTES, Intake
 from relay.outbox import Stored, Submission
 from relay.poison import FIRST_MS, LONGEST_MS, Asking
 from relay.rabbit import PrivateBroker
@@ -301,7 +301,20 @@ async def test_what_was_delivered_before_is_taken_up_alone(both: Live) -> None:
     while not intake.idle.is_set():
         groups.append([one.raw[0] for one in await intake.take()])
         intake.rest()
-    assert groups == [[3, 0], [1], [2], [4]]
+    assert groups == [[3], [0], [1], [2], [4]]
+
+
+async def test_what_is_urgent_waits_for_one_small_group_at_most(both: Live) -> None:
+    """A group is of one lane, the most urgent, and bounded in bytes; a single larger envelope is a group of its own."""
+    intake, large = Intake(), MAX_GROUP_BYTES // 4
+    for lane, size in [("routine", large)] * 9 + [("priority", 10), ("routine", 5 * large), ("flash", 10)]:
+        intake.add(Delivery(lane, bytes(size), "key", False, *_unused(both)))
+    groups = []
+    while not intake.idle.is_set():
+        groups.append([(one.lane, len(one.raw) // large) for one in await intake.take()])
+        intake.rest()
+    routine = [[("routine", 1)] * 4, [("routine", 1)] * 4, [("routine", 1), ("routine", 5)]]
+    assert groups == [[("flash", 0)], [("priority", 0)], *routine]
 
 
 def _unused(live: Live) -> tuple[Any, Any]:
