@@ -6,20 +6,20 @@ from typing import Any
 
 from deploy.grafana import of_node
 from deploy.grafana.boards import CENTRES, board, choice, to_link
+from deploy.grafana.columns import Rows
 from deploy.grafana.panels import Row, lines, number, table
 from deploy.grafana.parts import (
-    COUNT,
     GOOD_IF_ONE,
     HEARD,
-    LATE,
     NONE_OR_NOTE,
     NONE_OR_SOME,
     RATE,
     SECONDS,
     UNRECEIPTED,
     WAITED,
-    Column,
     Query,
+    end_to_end,
+    rate,
     waited,
 )
 
@@ -92,13 +92,7 @@ def _now() -> Row:
 
 
 def _peers() -> Row:
-    def of(metric: str, aggregate: str = "sum") -> str:
-        return f"{aggregate} by (peer, precedence) ({metric}{{{OF}}})"
-
-    def peer(metric: str, heading: str, unit: str = COUNT) -> Column:
-        return Column(f"max by (peer) ({metric}{{{OF}}})", heading, unit)
-
-    oldest = of("relay_oldest_unreceipted_seconds", "max")
+    each = Rows(OF, ("peer",))
     return Row(
         "Peers",
         [
@@ -106,12 +100,7 @@ def _peers() -> Row:
                 "What is under way, the oldest first",
                 "To each peer by precedence: the age of the oldest message without a receipt, how many are open, how many run "
                 "out of time, whether the node's own alarm (`relay alarm list`) calls it late.",
-                [
-                    Column(oldest, "Oldest", SECONDS),
-                    Column(of("relay_open_messages"), "Open"),
-                    Column(of("relay_deadlines_at_risk"), "Deadlines at risk"),
-                    Column(f"({of('relay_alarms')} > bool 0) or (0 * {oldest})", "By its own alarm", words=LATE),
-                ],
+                [*Rows(OF, LINK).under_way()],
                 by=LINK,
                 sort="Oldest",
                 runbooks=(*UNRECEIPTED, "RelayUrgentUnaccepted", "RelayPeerLate", "RelayDeadlineAtRisk"),
@@ -125,14 +114,14 @@ def _peers() -> Row:
                 "of the directory that it goes by, recalls that it has not confirmed, messages of it that are known to be "
                 "missing.",
                 [
-                    Column(f"max by (peer) (relay_peer_silent{{{OF}}})", "Heartbeats", words=HEARD),
-                    Column(f"time() - max by (peer) (relay_peer_heard_timestamp_seconds{{{OF}}})", "Unheard for", SECONDS),
-                    peer("relay_peer_clock_offset_seconds", "Clock offset", SECONDS),
-                    peer("relay_peer_directory_version", "Directory"),
-                    peer("relay_recalls_open", "Recalls open"),
-                    peer("relay_gap_messages", "Missing"),
+                    each.most("relay_peer_silent", "Heartbeats", words=HEARD),
+                    each.ago("relay_peer_heard_timestamp_seconds", "Unheard for"),
+                    each.most("relay_peer_clock_offset_seconds", "Clock offset", SECONDS),
+                    each.most("relay_peer_directory_version", "Directory"),
+                    each.most("relay_recalls_open", "Recalls open"),
+                    each.most("relay_gap_messages", "Missing"),
                 ],
-                by=("peer",),
+                by=each.by,
                 sort="Unheard for",
                 runbooks=(
                     "RelayPeerSilent",
@@ -151,9 +140,7 @@ def _peers() -> Row:
 
 
 def _stages() -> Row:
-    def stage(kind: str) -> str:
-        return f"sum by (stage) (rate(relay_stage_items_{kind}_total{{{OF}}}[$__rate_interval]))"
-
+    each = Rows(OF, ("stage",))
     return Row(
         "Stages",
         [
@@ -162,12 +149,12 @@ def _stages() -> Row:
                 "The ways through a node: submit, publish, take, handover, receipt-out, receipt-in. More in than out for long, "
                 "or items in progress while the last is long ago: that stage stands still. An old last with nothing in is quiet.",
                 [
-                    Column(stage("in"), "In", RATE),
-                    Column(f"sum by (stage) (relay_stage_in_progress{{{OF}}})", "In progress"),
-                    Column(stage("out"), "Out", RATE),
-                    Column(f"time() - max by (stage) (relay_stage_processed_timestamp_seconds{{{OF}}})", "Last", SECONDS),
+                    each.rate("relay_stage_items_in_total", "In", RATE),
+                    each.all("relay_stage_in_progress", "In progress"),
+                    each.rate("relay_stage_items_out_total", "Out", RATE),
+                    each.ago("relay_stage_processed_timestamp_seconds", "Last"),
                 ],
-                by=("stage",),
+                by=each.by,
                 sort="In progress",
                 runbooks=("RelayCommitSlow", "RelayEventLoopLag"),
                 width=10,
@@ -176,14 +163,14 @@ def _stages() -> Row:
             lines(
                 "Out of each stage",
                 "Items a second that left each stage. A stage whose line falls away from the one before it is where to look.",
-                [Query(stage("out"), "{{stage}}")],
+                [Query(rate("relay_stage_items_out_total", OF, "stage"), "{{stage}}")],
                 unit=RATE,
                 width=7,
             ),
             lines(
                 "In progress",
                 "Items inside each stage. A line that only grows is a stage that can't keep up.",
-                [Query(f"sum by (stage) (relay_stage_in_progress{{{OF}}})", "{{stage}}")],
+                [Query(each.say("relay_stage_in_progress", "sum"), "{{stage}}")],
                 width=7,
             ),
         ],
@@ -191,12 +178,8 @@ def _stages() -> Row:
 
 
 def _flow() -> Row:
-    def quantile(share: str, promise: str) -> Query:
-        rate = f'sum by (le) (rate(relay_end_to_end_seconds_bucket{{{OF}, promise="{promise}"}}[$__rate_interval]))'
-        return Query(f"histogram_quantile({share}, {rate})", f"{promise}, p{share[2:].ljust(2, '0')}")
-
-    def rate(metric: str, legend: str, by: str = "") -> Query:
-        return Query(f"sum {by and f'by ({by}) '}(rate({metric}{{{OF}}}[$__rate_interval]))", legend)
+    def each_second(metric: str, legend: str, by: str = "") -> Query:
+        return Query(rate(metric, OF, by), legend)
 
     return Row(
         "Flow",
@@ -205,9 +188,9 @@ def _flow() -> Row:
                 "In and out",
                 "Messages a second: submitted by this centre's system, accepted from peers, delivered to its system.",
                 [
-                    rate("relay_submitted_messages_total", "submitted"),
-                    rate("relay_accepted_messages_total", "accepted from peers"),
-                    rate("relay_delivered_messages_total", "delivered to its system"),
+                    each_second("relay_submitted_messages_total", "submitted"),
+                    each_second("relay_accepted_messages_total", "accepted from peers"),
+                    each_second("relay_delivered_messages_total", "delivered to its system"),
                 ],
                 unit=RATE,
                 width=6,
@@ -216,8 +199,8 @@ def _flow() -> Row:
                 "Envelopes by lane",
                 "Sealed batches a second, to the broker and from it, by lane. Flash never waits for routine.",
                 [
-                    rate("relay_sent_envelopes_total", "sent, {{lane}}", "lane"),
-                    rate("relay_received_envelopes_total", "received, {{lane}}", "lane"),
+                    each_second("relay_sent_envelopes_total", "sent, {{lane}}", "lane"),
+                    each_second("relay_received_envelopes_total", "received, {{lane}}", "lane"),
                 ],
                 unit=RATE,
                 width=6,
@@ -225,7 +208,7 @@ def _flow() -> Row:
             lines(
                 "Seconds from submit to receipt",
                 "By the times in the peers' signed receipts: half, nineteen of twenty and 99 of a hundred were faster than this.",
-                [quantile(share, promise) for promise in ("accepted", "delivered") for share in ("0.5", "0.95", "0.99")],
+                [end_to_end(share, promise, OF) for promise in ("accepted", "delivered") for share in ("0.5", "0.95", "0.99")],
                 unit=SECONDS,
                 runbooks=UNRECEIPTED,
                 width=6,

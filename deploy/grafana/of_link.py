@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from deploy.grafana.boards import CENTRES, board, choice
+from deploy.grafana.columns import Rows
 from deploy.grafana.panels import Panel, Row, lines, number, states, table
-from deploy.grafana.parts import COUNT, HEARD, LATE, RATE, SECONDS, UNRECEIPTED, WAITED, Column, Query, Step, waited
+from deploy.grafana.parts import COUNT, HEARD, RATE, SECONDS, UNRECEIPTED, WAITED, Query, Step, end_to_end, rate, waited
 
 OUT = 'centre="$centre", peer="$peer"'
 BACK = 'centre="$peer", peer="$centre"'
@@ -91,20 +92,12 @@ def _open() -> Row:
 
 
 def _under_way(of: str, way: str) -> Panel:
-    def metric(name: str, aggregate: str = "sum") -> str:
-        return f"{aggregate} by (precedence) ({name}{{{of}}})"
-
-    oldest = metric("relay_oldest_unreceipted_seconds", "max")
+    lanes = Rows(of, ("precedence",))
     return table(
         f"Under way, {way}",
         "By precedence: the age of the oldest message without a receipt, how many are open, how many run out of time.",
-        [
-            Column(oldest, "Oldest", SECONDS),
-            Column(metric("relay_open_messages"), "Open"),
-            Column(metric("relay_deadlines_at_risk"), "Deadlines at risk"),
-            Column(f"({metric('relay_alarms')} > bool 0) or (0 * {oldest})", "By its own alarm", words=LATE),
-        ],
-        by=("precedence",),
+        [*lanes.under_way()],
+        by=lanes.by,
         sort="Oldest",
         runbooks=(*UNRECEIPTED, "RelayDeadlineAtRisk"),
         width=12,
@@ -113,10 +106,6 @@ def _under_way(of: str, way: str) -> Panel:
 
 
 def _flow() -> Row:
-    def quantile(share: str, promise: str, of: str, way: str) -> Query:
-        rate = f'sum by (le) (rate(relay_end_to_end_seconds_bucket{{{of}, promise="{promise}"}}[$__rate_interval]))'
-        return Query(f"histogram_quantile({share}, {rate})", f"{way}, {promise}, p{share[2:].ljust(2, '0')}")
-
     return Row(
         "Flow",
         [
@@ -124,15 +113,15 @@ def _flow() -> Row:
                 "Receipts of $peer",
                 "Statements a second of the peer about this centre's messages, by what they say. `rejected` is a final no: see "
                 "the message's page in the console for the code.",
-                [Query(f"sum by (state) (rate(relay_receipt_statements_total{{{OUT}}}[$__rate_interval]))", "{{state}}")],
+                [Query(rate("relay_receipt_statements_total", OUT, "state"), "{{state}}")],
                 unit=RATE,
             ),
             lines(
                 "Accepted of each other",
                 "Messages a second that each node verified and stored of the other.",
                 [
-                    Query(f"sum(rate(relay_accepted_messages_total{{{BACK}}}[$__rate_interval]))", "by $peer"),
-                    Query(f"sum(rate(relay_accepted_messages_total{{{OUT}}}[$__rate_interval]))", "by $centre"),
+                    Query(rate("relay_accepted_messages_total", BACK), "by $peer"),
+                    Query(rate("relay_accepted_messages_total", OUT), "by $centre"),
                 ],
                 unit=RATE,
             ),
@@ -140,7 +129,7 @@ def _flow() -> Row:
                 "Seconds from submit to receipt",
                 "By the times in the signed receipts: half and nineteen of twenty messages were faster than this, each way.",
                 [
-                    quantile(share, promise, of, way)
+                    end_to_end(share, promise, of, f"{way}, {promise}")
                     for of, way in ((OUT, "to $peer"), (BACK, "from $peer"))
                     for promise in ("accepted", "delivered")
                     for share in ("0.5", "0.95")

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from deploy.grafana.boards import CENTRES, board, choice, to_centre, to_link
+from deploy.grafana.columns import Rows
 from deploy.grafana.panels import Row, lines, number, states, table
 from deploy.grafana.parts import (
     BAD_IF_ONE,
     BYTES,
     GOOD_IF_ONE,
     HEARD,
-    LATE,
-    MOMENT,
     NONE_OR_NOTE,
     NONE_OR_SOME,
     RATE,
@@ -21,6 +20,8 @@ from deploy.grafana.parts import (
     WAITED,
     Column,
     Query,
+    end_to_end,
+    rate,
     waited,
 )
 
@@ -97,9 +98,6 @@ def _now() -> Row:
 
 
 def _links() -> Row:
-    def of(metric: str) -> str:
-        return f"sum by (centre, peer, precedence) ({metric}{{{OF}}})"
-
     return Row(
         "Links",
         [
@@ -108,17 +106,7 @@ def _links() -> Row:
                 "Each direction and precedence: the age of the oldest message without a receipt, how many are open, how many "
                 "of them run out of time. A click on the centre leads to the link. An age that grows with the clock is a link "
                 "that stands still; many open ones with a young oldest is a link that works hard.",
-                [
-                    Column(f"max by (centre, peer, precedence) (relay_oldest_unreceipted_seconds{{{OF}}})", "Oldest", SECONDS),
-                    Column(of("relay_open_messages"), "Open"),
-                    Column(of("relay_deadlines_at_risk"), "Deadlines at risk"),
-                    Column(
-                        f"(sum by (centre, peer, precedence) (relay_alarms{{{OF}}}) > bool 0) "
-                        f"or (0 * max by (centre, peer, precedence) (relay_oldest_unreceipted_seconds{{{OF}}}))",
-                        "By its own alarm",
-                        words=LATE,
-                    ),
-                ],
+                [*Rows(OF, LINK).under_way()],
                 by=LINK,
                 sort="Oldest",
                 runbooks=(*UNRECEIPTED, "RelayDeadlineAtRisk"),
@@ -141,10 +129,6 @@ def _links() -> Row:
 
 
 def _traffic() -> Row:
-    def seconds(share: str, promise: str) -> Query:
-        rate = f'sum by (le) (rate(relay_end_to_end_seconds_bucket{{{OF}, promise="{promise}"}}[$__rate_interval]))'
-        return Query(f"histogram_quantile({share}, {rate})", f"{promise}, p{share[2:].ljust(2, '0')}")
-
     return Row(
         "Traffic",
         [
@@ -152,14 +136,14 @@ def _traffic() -> Row:
                 "Messages submitted",
                 "Messages a second that each centre's own system submitted and its node answered with success. A centre that "
                 "falls to nothing has a quiet night, or a system that can't reach its node: look at refused messages there.",
-                [Query(f"sum by (centre) (rate(relay_submitted_messages_total{{{OF}}}[$__rate_interval]))", "{{centre}}")],
+                [Query(rate("relay_submitted_messages_total", OF, "centre"), "{{centre}}")],
                 unit=RATE,
             ),
             lines(
                 "Messages delivered",
                 "Messages a second that each centre's own system took. Below what arrives for long: that system is slow or gone, "
                 "and its inbox grows.",
-                [Query(f"sum by (centre) (rate(relay_delivered_messages_total{{{OF}}}[$__rate_interval]))", "{{centre}}")],
+                [Query(rate("relay_delivered_messages_total", OF, "centre"), "{{centre}}")],
                 unit=RATE,
             ),
             lines(
@@ -167,7 +151,7 @@ def _traffic() -> Row:
                 "From the submit to the peer's signed receipt, by the times in the receipts: half, nineteen of twenty and 99 of "
                 "a hundred messages were faster than this. `accepted`: the peer's node stored it; `delivered`: its system took "
                 "it.",
-                [seconds(share, promise) for promise in ("accepted", "delivered") for share in ("0.5", "0.95", "0.99")],
+                [end_to_end(share, promise, OF) for promise in ("accepted", "delivered") for share in ("0.5", "0.95", "0.99")],
                 unit=SECONDS,
                 runbooks=UNRECEIPTED,
             ),
@@ -176,9 +160,7 @@ def _traffic() -> Row:
 
 
 def _trouble() -> Row:
-    def of(metric: str, heading: str) -> Column:
-        return Column(f"sum by (centre) ({metric}{{{OF}}})", heading, words=())
-
+    each = Rows(OF, ("centre",))
     return Row(
         "Trouble",
         [
@@ -189,17 +171,17 @@ def _trouble() -> Row:
                 "missing, forks (an origin that contradicts itself: call both centres), entries of the audit record that no "
                 "witness countersigned. Act on the page Trouble of that centre's console.",
                 [
-                    of("relay_dead_messages", "Dead"),
-                    of("relay_held_messages", "Held"),
-                    of("relay_deferred_messages", "Deferred"),
-                    of("relay_quarantined_messages", "Quarantined"),
-                    of("relay_recalls_open", "Recalls open"),
-                    of("relay_gap_messages", "Missing"),
-                    of("relay_forked_messages_total", "Forks since start"),
-                    of("relay_audit_uncountersigned_entries", "Not countersigned"),
-                    Column(f"max by (centre) (relay_audit_damaged{{{OF}}})", "Record damaged", words=BAD_IF_ONE),
+                    each.all("relay_dead_messages", "Dead"),
+                    each.all("relay_held_messages", "Held"),
+                    each.all("relay_deferred_messages", "Deferred"),
+                    each.all("relay_quarantined_messages", "Quarantined"),
+                    each.all("relay_recalls_open", "Recalls open"),
+                    each.all("relay_gap_messages", "Missing"),
+                    each.all("relay_forked_messages_total", "Forks since start"),
+                    each.all("relay_audit_uncountersigned_entries", "Not countersigned"),
+                    each.most("relay_audit_damaged", "Record damaged", words=BAD_IF_ONE),
                 ],
-                by=("centre",),
+                by=each.by,
                 sort="Dead",
                 runbooks=(
                     "RelayMessageDead",
@@ -216,9 +198,7 @@ def _trouble() -> Row:
 
 
 def _nodes() -> Row:
-    def worst(metric: str, heading: str, unit: str, aggregate: str = "max") -> Column:
-        return Column(f"{aggregate} by (centre) ({metric}{{{OF}}})", heading, unit)
-
+    each = Rows(OF, ("centre",))
     return Row(
         "Nodes",
         [
@@ -227,16 +207,16 @@ def _nodes() -> Row:
                 "What runs where and for how long it can go on: version, configuration's schema, directory and its expiry, the "
                 "first key to expire, disk, lag, and the peer whose clock is furthest from this one's.",
                 [
-                    Column(f"min by (centre) (up{{{OF}}})", "Answers", words=GOOD_IF_ONE),
-                    Column(f"min by (centre) (relay_ready{{{OF}}})", "Ready", words=GOOD_IF_ONE),
-                    Column(f"min by (centre) (relay_broker_connected{{{OF}}})", "Broker", words=GOOD_IF_ONE),
-                    worst("relay_directory_version", "Directory", "none"),
-                    Column(f"1000 * min by (centre) (relay_directory_expiry_timestamp_seconds{{{OF}}})", "Expires", MOMENT),
-                    Column(f"1000 * min by (centre) (relay_key_expiry_timestamp_seconds{{{OF}}})", "First key expires", MOMENT),
-                    worst("relay_store_disk_free_bytes", "Disk free", BYTES, "min"),
-                    worst("relay_event_loop_lag_seconds", "Lag", SECONDS),
+                    each.least("up", "Answers", words=GOOD_IF_ONE),
+                    each.least("relay_ready", "Ready", words=GOOD_IF_ONE),
+                    each.least("relay_broker_connected", "Broker", words=GOOD_IF_ONE),
+                    each.most("relay_directory_version", "Directory"),
+                    each.first("relay_directory_expiry_timestamp_seconds", "Expires"),
+                    each.first("relay_key_expiry_timestamp_seconds", "First key expires"),
+                    each.least("relay_store_disk_free_bytes", "Disk free", BYTES),
+                    each.most("relay_event_loop_lag_seconds", "Lag", SECONDS),
                     Column(f"max by (centre) (abs(relay_peer_clock_offset_seconds{{{OF}}}))", "Worst clock offset", SECONDS),
-                    Column(f"max by (centre, version) (relay_build_info{{{OF}}})", "Build", words=GOOD_IF_ONE),
+                    Rows(OF, ("centre", "version")).most("relay_build_info", "Build", words=GOOD_IF_ONE),
                 ],
                 by=("centre", "version"),
                 sort="Lag",

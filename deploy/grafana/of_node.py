@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from deploy.grafana.columns import Rows
 from deploy.grafana.panels import Panel, Row, lines, number, states, table
-from deploy.grafana.parts import BAD_IF_ONE, BYTES, MOMENT, NONE_OR_NOTE, SECONDS, Column, Query, Step, Words
+from deploy.grafana.parts import BAD_IF_ONE, BYTES, MOMENT, NONE_OR_NOTE, SECONDS, Column, Query, Step, Words, quantile, rate
 
 DAY = 86_400
 EXPIRES: Words = (
@@ -84,12 +85,13 @@ def _expiring(of: str) -> list[Panel]:
 
 
 def _recorded(of: str) -> list[Panel]:
+    uses = Rows(of, ("use",))
     return [
         table(
             "Keys and certificates",
             "Until when what is held for each use is valid.",
-            [Column(f"1000 * min by (use) (relay_key_expiry_timestamp_seconds{{{of}}})", "Expires", MOMENT)],
-            by=("use",),
+            [uses.first("relay_key_expiry_timestamp_seconds", "Expires")],
+            by=uses.by,
             sort="Expires",
             runbooks=("RelayKeyExpires",),
             width=8,
@@ -113,7 +115,7 @@ def _recorded(of: str) -> list[Panel]:
             "Countersignatures a second under this centre's checkpoints, by witness; and how many entries of each peer's "
             "record this centre countersigned.",
             [
-                Query(f"sum by (witness) (rate(relay_countersignatures_total{{{of}}}[$__rate_interval]))", "by {{witness}}"),
+                Query(rate("relay_countersignatures_total", of, "witness"), "by {{witness}}"),
                 Query(f"max by (peer) (relay_witnessed_entries{{{of}}})", "entries of {{peer}}"),
             ],
             runbooks=(
@@ -165,17 +167,13 @@ def _broker(of: str) -> Row:
 
 
 def _store(of: str) -> Row:
-    def quantile(share: str) -> Query:
-        rate = f"sum by (le) (rate(relay_store_commit_seconds_bucket{{{of}}}[$__rate_interval]))"
-        return Query(f"histogram_quantile({share}, {rate})", f"p{share[2:].ljust(2, '0')}")
-
     return Row(
         "Store",
         [
             lines(
                 "Seconds of a commit",
                 "One transaction until it is safe on disk. What a submit waits for, so a slow disk is a slow centre.",
-                [quantile(share) for share in ("0.5", "0.95", "0.99")],
+                [quantile(share, "relay_store_commit_seconds", of) for share in ("0.5", "0.95", "0.99")],
                 unit=SECONDS,
                 runbooks=("RelayCommitSlow",),
                 width=6,

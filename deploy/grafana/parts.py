@@ -61,6 +61,22 @@ class Column:
     words: Words = ()
 
 
+def rate(metric: str, of: str, by: str = "") -> str:
+    """Return what a counter counts in a second: in all, or for each value of the labels ``by``."""
+    return f"sum{by and f' by ({by}) '}(rate({metric}{{{of}}}[$__rate_interval]))"
+
+
+def quantile(share: str, metric: str, of: str, name: str = "") -> Query:
+    """Return below which value a share of what a histogram counted was, such as ``0.95``; called ``name, p95``."""
+    legend = f"p{share[2:].ljust(2, '0')}"
+    return Query(f"histogram_quantile({share}, {rate(f'{metric}_bucket', of, 'le')})", f"{name}, {legend}" if name else legend)
+
+
+def end_to_end(share: str, promise: str, of: str, name: str = "") -> Query:
+    """Return within how many seconds from its submission a share of the messages had a promise kept."""
+    return quantile(share, "relay_end_to_end_seconds", f'{of}, promise="{promise}"', name or promise)
+
+
 def waited(of: str) -> str:
     """Return the share of its time that the oldest message without a terminal receipt has waited; 1: it is late."""
     oldest = (
