@@ -111,14 +111,15 @@ def _peers() -> Row:
             table(
                 "Peers, the longest unheard first",
                 "Each peer: whether its heartbeats come and when the last one did, how far its clock is from ours, the version "
-                "of the directory that it goes by, recalls that it has not confirmed, messages of it that are known to be "
-                "missing.",
+                "of the directory that it goes by, recalls that it has not confirmed and the age of the oldest, messages of it "
+                "that are known to be missing.",
                 [
                     each.most("relay_peer_silent", "Heartbeats", words=HEARD),
                     each.ago("relay_peer_heard_timestamp_seconds", "Unheard for"),
                     each.most("relay_peer_clock_offset_seconds", "Clock offset", SECONDS),
                     each.most("relay_peer_directory_version", "Directory"),
                     each.most("relay_recalls_open", "Recalls open"),
+                    each.most("relay_oldest_recall_seconds", "Oldest recall", SECONDS),
                     each.most("relay_gap_messages", "Missing"),
                 ],
                 by=each.by,
@@ -249,7 +250,20 @@ def _trouble() -> Row:
                     Query(f"sum(relay_quarantined_messages{{{OF}}})", "quarantined"),
                 ],
                 runbooks=("RelayMessageDead", "RelayMessageHeldLong", "RelayMessageQuarantined"),
-                width=6,
+                width=8,
+            ),
+            lines(
+                "For how long",
+                "How long the message has been held that was parked first, and how old the oldest recall is that some peer has "
+                "not confirmed. Held for longer than a watch: ask who held it. A recall open for two hours: call that peer's "
+                "duty officer.",
+                [
+                    Query(f"max by (side) (relay_oldest_held_seconds{{{OF}}})", "held, {{side}}"),
+                    Query(f"max(relay_oldest_recall_seconds{{{OF}}})", "recall not confirmed"),
+                ],
+                unit=SECONDS,
+                runbooks=("RelayMessageHeldLong", "RelayRecallOpen"),
+                width=8,
             ),
             lines(
                 "Refused",
@@ -262,7 +276,7 @@ def _trouble() -> Row:
                     many("relay_dropped_envelopes_total", "dropped, {{code}}"),
                 ],
                 runbooks=("RelayMessageQuarantined", "RelayMessageRejected"),
-                width=6,
+                width=8,
             ),
             lines(
                 "Repair",
@@ -276,7 +290,7 @@ def _trouble() -> Row:
                     many("relay_publish_failures_total", "not confirmed, {{code}}"),
                 ],
                 runbooks=("RelayGapStays", "RelayUnsentGrowing"),
-                width=6,
+                width=12,
             ),
             lines(
                 "Requests",
@@ -286,7 +300,7 @@ def _trouble() -> Row:
                     Query(f"sum by (side) (relay_requests_overdue{{{OF}}})", "overdue, {{side}}"),
                 ],
                 runbooks=("RelayRequestOverdue",),
-                width=6,
+                width=12,
             ),
         ],
     )

@@ -191,6 +191,14 @@ def _repair() -> Row:
 def _refused() -> list[Panel]:
     return [
         lines(
+            "Recalled, not confirmed",
+            "How old the oldest recall is that the peer has not signed for: until then withdrawn data may be in use there. After "
+            "two hours call its duty officer.",
+            [Query(f"max(relay_oldest_recall_seconds{{{OUT}}})", "$peer, the oldest")],
+            unit=SECONDS,
+            runbooks=("RelayRecallOpen",),
+        ),
+        lines(
             "Refused of $peer",
             "Since the node's start: messages of the peer that were rejected, envelopes that it signed and that were not "
             "taken, forks, poison: by code. `relay explain CODE` says what each means; tell the peer.",
@@ -200,7 +208,7 @@ def _refused() -> list[Panel]:
                 _many("relay_forked_messages_total", OUT, "forks"),
             ],
             runbooks=("RelayForkedMessage", "RelayMessageQuarantined"),
-            width=12,
+            width=8,
         ),
         lines(
             "Ended and voided",
@@ -211,6 +219,6 @@ def _refused() -> list[Panel]:
                 _many("relay_voided_messages_total", OUT, "from $peer: {{state}}", "state"),
             ],
             runbooks=("RelayDeadlineAtRisk",),
-            width=12,
+            width=8,
         ),
     ]

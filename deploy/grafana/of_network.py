@@ -166,16 +166,18 @@ def _trouble() -> Row:
         [
             table(
                 "What needs somebody",
-                "Per centre: dead (nobody tries again by itself), held (parked by an operator), deferred (tried again by "
-                "itself), quarantined (refused on arrival, kept), recalls not confirmed by everybody, messages known to be "
-                "missing, forks (an origin that contradicts itself: call both centres), entries of the audit record that no "
-                "witness countersigned. Act on the page Trouble of that centre's console.",
+                "Per centre: dead (nobody tries again by itself), held (parked by an operator) and for how long, deferred (tried "
+                "again by itself), quarantined (refused on arrival, kept), recalls not confirmed by everybody and the age of the "
+                "oldest, messages known to be missing, forks (an origin that contradicts itself: call both centres), entries of "
+                "the audit record that no witness countersigned. Act on the page Trouble of that centre's console.",
                 [
                     each.all("relay_dead_messages", "Dead"),
                     each.all("relay_held_messages", "Held"),
+                    each.most("relay_oldest_held_seconds", "Held for", SECONDS),
                     each.all("relay_deferred_messages", "Deferred"),
                     each.all("relay_quarantined_messages", "Quarantined"),
                     each.all("relay_recalls_open", "Recalls open"),
+                    each.most("relay_oldest_recall_seconds", "Oldest recall", SECONDS),
                     each.all("relay_gap_messages", "Missing"),
                     each.all("relay_forked_messages_total", "Forks since start"),
                     each.all("relay_audit_uncountersigned_entries", "Not countersigned"),
@@ -185,6 +187,7 @@ def _trouble() -> Row:
                 sort="Dead",
                 runbooks=(
                     "RelayMessageDead",
+                    "RelayMessageHeldLong",
                     "RelayMessageQuarantined",
                     "RelayGapStays",
                     "RelayForkedMessage",
