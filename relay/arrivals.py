@@ -39,6 +39,10 @@ class Handler(Protocol):
         """Take it; raise ``Rejected`` when its body can't be used."""
 
 
+Serve = Callable[[Connection], Callable[[], None] | None]
+"""Gives out what was stored to who waits, in the same transaction; returns what to do after the commit."""
+
+
 @dataclass(slots=True)
 class Outcome:
     """What a transaction did, to be acted on after its commit."""
@@ -57,10 +61,11 @@ class Outcome:
 
 
 class Arrivals:
-    """Writes what arrived; ``handlers`` take the control envelopes by type."""
+    """Writes what arrived; ``handlers`` take the control envelopes by type, ``serve`` gives messages to who waits for some."""
 
-    def __init__(self, centre: Centre, control: Control, handlers: Mapping[str, Handler], gate: Gate) -> None:
+    def __init__(self, centre: Centre, control: Control, handlers: Mapping[str, Handler], gate: Gate, serve: Serve) -> None:
         self._centre = centre
+        self._serve = serve
         self._control = control
         self._handlers = handlers
         self._gate = gate
@@ -83,6 +88,8 @@ class Arrivals:
                     self._take_control(connection, one, outcome, now)
             if is_alone(one.delivery) and not one.shut:
                 attempts.end(connection, digest(one.delivery))
+        if outcome.stored and (given := self._serve(connection)) is not None:
+            outcome.later.append(given)
         for origin, said in outcome.said.items():
             outcome.receipts += self._control.tell(connection, origin, said, now)
         self._centre.audit.append(connection, outcome.leaves)

@@ -9,13 +9,15 @@ is idempotent: the message's id is the delivery id by which a system recognises 
 or past its deadline, it is *dead* and an operator decides. Without one it is *rejected*, and its origin is told the system's
 code; the system's own words stay here. What is put off holds up no other message.
 
+Who waits for a message is given it by the transaction that brings it (:meth:`Handover.serve`): that is one commit instead of two.
+
 Errors raised: ``NotFound`` (``not-given-out``), ``Conflict`` (``already-delivered``) and ``StoreTrouble``.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,7 +31,7 @@ from relay.errors import Conflict, NotAuthentic, NotFound, Problem, Rejected, Re
 from relay.log import Event
 from relay.points import Point
 from relay.receipts import State
-from relay.store import Connection, flags, handing, incoming, recalled
+from relay.store import Connection, apart, flags, handing, incoming, recalled
 from relay.store.common import Resting
 from relay.store.handing import Handed, NotTaken, Refusal
 from relay.store.incoming import Place
@@ -92,6 +94,14 @@ class _Gift:
     wake_at: int
 
 
+@dataclass(slots=True)
+class _Waiter:
+    """Somebody who waits for up to ``limit`` messages; ``gift`` is what was given out to it, committed."""
+
+    limit: int
+    gift: _Gift | None = None
+
+
 class Handover:
     """Gives messages to the centre's system."""
 
@@ -101,19 +111,50 @@ class Handover:
         self._control = control
         self._stage = centre.metrics.stages["handover"]
         self._wake_at = 0  # when the next deferred message comes back; the store is asked at the start
-        self._patient_until = asyncio.get_running_loop().time() + CONNECT_SECONDS
+        self._patient_until = time.monotonic() + CONNECT_SECONDS
+        self._waiter: _Waiter | None = None
 
     async def take(self, limit: int, wait: float) -> list[Given]:
         """Return up to ``limit`` messages, waiting up to ``wait`` seconds for the first."""
-        deadline = asyncio.get_running_loop().time() + wait
+        deadline, limit = time.monotonic() + wait, min(limit, MAX_HANDED)
         while True:
             ticket = self._centre.store.inbox_changed.ticket()
-            if (lanes := self._lanes()) and (given := await self._give(min(limit, MAX_HANDED), lanes)):
+            if (lanes := self._lanes()) and (given := await self._give(limit, lanes)):
                 return given
-            left = deadline - asyncio.get_running_loop().time()
+            left = deadline - time.monotonic()
             pause = min(left, max((self._wake_at - self._centre.now()) / 1000, LEAST_PAUSE_SECONDS))
-            if left <= 0 or (not await self._centre.store.inbox_changed.changed(ticket, pause) and pause == left):
+            if left <= 0:
                 return []
+            changed, gift = await self._brought(limit, ticket, pause)
+            if gift is not None and (given := await self._opened(gift)):
+                return given
+            if not changed and pause == left:
+                return []
+
+    async def _brought(self, limit: int, ticket: int, pause: float) -> tuple[bool, _Gift | None]:
+        """Wait until something arrives; return whether anything did, and what was given out with it."""
+        waiter = self._waiter = _Waiter(limit)
+        try:
+            changed = await self._centre.store.inbox_changed.changed(ticket, pause)
+        finally:
+            if self._waiter is waiter:
+                self._waiter = None
+        return changed, waiter.gift
+
+    def serve(self, connection: Connection) -> Callable[[], None] | None:
+        """Give out to who waits, in the transaction that brings messages; return what to do after its commit, if anything.
+
+        Whatever is wrong with that must not be held against what arrived. Should the waiter be gone by then, the messages are
+        given out again, as all are that were not acknowledged.
+        """
+        waiter = self._waiter
+        if waiter is None or not (lanes := self._lanes()):
+            return None
+        gift = apart(connection, partial(self._gift, lanes=lanes, limit=waiter.limit, due=False, now=self._centre.now()))
+        if isinstance(gift, Exception):
+            self._centre.log.error(Event.HANDOVER_FAILED, error=type(gift).__name__)
+            return None
+        return partial(setattr, waiter, "gift", gift)
 
     async def acknowledge(self, ids: Sequence[str], confirmed: Collection[str] = ()) -> Acknowledged:
         """Note that the centre's system took these messages, and that it saw the restriction of those it ``confirmed``."""
@@ -188,7 +229,7 @@ class Handover:
         A recall may wait at the broker behind a connection that was just made: recalls travel in the most urgent lane (exercise
         and test traffic has but one), so until that is taken nothing is given out. Without a broker nobody can know of a recall.
         """
-        if not self._broker.connected.is_set() and asyncio.get_running_loop().time() < self._patient_until:
+        if not self._broker.connected.is_set() and time.monotonic() < self._patient_until:
             return []
         behind = self._broker.behind
         last = topology.LANES.index(topology.EXERCISE)
@@ -197,23 +238,26 @@ class Handover:
 
     async def _give(self, limit: int, lanes: list[int]) -> list[Given]:
         now = self._centre.now()
-
         due = now >= self._wake_at
-
-        def give(connection: Connection) -> _Gift:
-            dead, wake_at = self._wake(connection, now) if due else ([], self._wake_at)
-            handed, late = handing.hand_out(connection, lanes, limit, MAX_HANDED_BYTES, now)
-            resting = incoming.envelopes(connection, {one.envelope for one in handed})
-            return _Gift(handed, resting, self._record(connection, late, "rejected", now, "expired"), dead, wake_at)
-
         points.reach(Point.HANDOUT_COMMIT_BEFORE)
-        gift = await self._centre.store.write(give)
+        gift = await self._centre.store.write(partial(self._gift, lanes=lanes, limit=limit, due=due, now=now))
         points.reach(Point.HANDOUT_COMMIT_AFTER)
-        handed, resting, posted = gift.handed, gift.resting, gift.posted
         self._wake_at = gift.wake_at if due else self._wake_at
         for place in gift.dead:
             self._centre.log.messages(Event.HANDOVER_DEAD, [_place(place)], code="expired")
-        self._post(posted)
+        return await self._opened(gift)
+
+    def _gift(self, connection: Connection, lanes: list[int], limit: int, *, due: bool, now: int) -> _Gift:
+        """Give out in this transaction what is open; ``due`` says that deferred messages are looked at, too."""
+        dead, wake_at = self._wake(connection, now) if due else ([], self._wake_at)
+        handed, late = handing.hand_out(connection, lanes, limit, MAX_HANDED_BYTES, now)
+        resting = incoming.envelopes(connection, {one.envelope for one in handed})
+        return _Gift(handed, resting, self._record(connection, late, "rejected", now, "expired"), dead, wake_at)
+
+    async def _opened(self, gift: _Gift) -> list[Given]:
+        """After the commit: post what follows, and return what was given out, decrypted."""
+        handed, resting = gift.handed, gift.resting
+        self._post(gift.posted)
         few = sum(len(rest.body) for rest in resting.values()) <= OPENED_AT_ONCE_BYTES
         given = self._open(handed, resting) if few else await self._centre.work(partial(self._open, handed, resting))
         if given:

@@ -22,7 +22,7 @@ from functools import partial
 from typing import TypeVar
 
 from relay import points, topology
-from relay.arrivals import Arrivals, Handler, Outcome
+from relay.arrivals import Arrivals, Handler, Outcome, Serve
 from relay.broker import Broker, Delivery
 from relay.centre import Centre
 from relay.control import Control
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 class Inbox:
-    """Takes envelopes in; ``handlers`` take the control envelopes by type.
+    """Takes envelopes in; ``handlers`` take the control envelopes by type, ``serve`` gives messages to who waits for some.
 
     ``ask`` is told the origin of an envelope that waits for a newer directory.
     """
@@ -58,12 +58,13 @@ class Inbox:
         control: Control,
         handlers: Mapping[str, Handler],
         gate: Gate,
+        serve: Serve,
         ask: Callable[[str], None],
     ) -> None:
         self._centre = centre
         self._broker = broker
         self._control = control
-        self._arrivals = Arrivals(centre, control, handlers, gate)
+        self._arrivals = Arrivals(centre, control, handlers, gate, serve)
         self._gate = gate
         self._judging, self._poison = Judging(centre, gate), Poison()
         self._one_attempt = asyncio.Lock()  # so that no other attempt is counted for what one of them does to the process

@@ -145,7 +145,7 @@ class Node:
             "comparison": self.comparison.take,
             "checkpoint": self.witnesses.take,
         }
-        self.inbox = Inbox(centre, self.broker, self.control, handlers, Gate(), self.heartbeats.ask)
+        self.inbox = Inbox(centre, self.broker, self.control, handlers, Gate(), self.handover.serve, self.heartbeats.ask)
         self.observer = Observer(centre)
         self._lag = Lag()
         self._gauges = Gauges(centre, self.broker, self.heartbeats, self._lag)

@@ -16,7 +16,7 @@ import httpx2
 import pytest
 from sqlalchemy import update
 
-from relay import cli, messages, topology
+from relay import cli, messages, points, topology
 from relay.api import Api
 from relay.directory import Directory
 from relay.envelope import new_id
@@ -25,6 +25,7 @@ from relay.handover import No
 from relay.log import Event
 from relay.node import Node
 from relay.outbox import Stored, Submission
+from relay.points import Point
 from relay.policy import Judge
 from relay.rabbit import PrivateBroker
 from relay.receipts import Statement, Void, write
@@ -568,6 +569,62 @@ async def test_flash_overtakes_two_thousand_routine_messages_at_the_intake_and_a
     over = update(INBOX_MESSAGE).where(INBOX_MESSAGE.c.state == "deferred").values(state="delivered")
     await live[B].centre.store.write(lambda connection: connection.execute(over))
     assert all("USING INDEX inbox_message_" in line or "USING COVERING INDEX inbox_message_" in line for line in plan), plan
+
+
+async def test_who_waits_is_given_a_message_by_the_transaction_that_brings_it(live: Live) -> None:
+    """A poll that waits costs no commit of its own, and its message is given out only once that commit is on disk."""
+    reached: list[Point] = []
+    poll = asyncio.create_task(live[B].handover.take(10, 30))
+    await eventually(lambda: live[B].handover._waiter is not None)
+    points.arm(reached.append)
+    try:
+        stored = await live.submit(A, message(to=[B], case_number="ARR-21"))
+        found = await poll
+    finally:
+        points.disarm()
+    assert [one.id for one in found] == [stored.id]
+    assert Point.HANDOUT_COMMIT_BEFORE not in reached
+    assert reached.index(Point.INBOX_COMMIT_AFTER) < reached.index(Point.HANDOVER_POSTED)
+    assert (await stands(live, stored.id)).state == "handed"
+
+
+async def test_what_was_given_to_a_poll_that_left_is_given_to_the_next(live: Live) -> None:
+    """A system that goes away just as its message is given out gets it with its next poll."""
+    poll = asyncio.create_task(live[B].handover.take(10, 30))
+    await eventually(lambda: live[B].handover._waiter is not None)
+
+    def leave(point: Point) -> None:
+        if point is Point.INBOX_COMMIT_AFTER:
+            poll.cancel()
+
+    points.arm(leave)
+    try:
+        stored = await live.submit(A, message(to=[B], case_number="ARR-22"))
+        await live.reaches(A, stored.id, B, "accepted")
+    finally:
+        points.disarm()
+    with pytest.raises(asyncio.CancelledError):
+        await poll
+    assert (await stands(live, stored.id)).state == "handed"
+    assert stored.id in await taken(live)
+
+
+async def test_a_hand_out_that_fails_harms_nothing_that_arrived(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What arrived is stored though it could not be given out in the same transaction, and is given out by itself."""
+    poll = asyncio.create_task(live[B].handover.take(10, 30))
+    await eventually(lambda: live[B].handover._waiter is not None)
+    failures = iter([KeyError("planted")])
+    hand_out = handing.hand_out
+
+    def fail_once(*given: Any) -> Any:
+        for failure in failures:
+            raise failure
+        return hand_out(*given)
+
+    monkeypatch.setattr(handing, "hand_out", fail_once)
+    stored = await live.submit(A, message(to=[B], case_number="ARR-23"))
+    assert [one.id for one in await poll] == [stored.id]
+    assert next(failures, None) is None
 
 
 async def waits(live: Live, count: int) -> bool:

@@ -250,6 +250,12 @@ class Event(StrEnum):
         "The system put a message off too often or too long.",
         "message peer lane code attempts age_ms",
     )
+    HANDOVER_FAILED = (
+        "handover.failed",
+        "error",
+        "Messages were not given out with what arrived; they are by themselves.",
+        "error",
+    )
     RECEIVED_HELD = "received.held", "warning", "An operator parked a received message.", "message peer state actor"
     RECEIVED_RELEASED = "received.released", "warning", "An operator released one.", "message peer state actor"
     RECEIVED_REPLAYED = "received.replayed", "warning", "An operator let one go again.", "message peer state actor"

@@ -51,7 +51,7 @@ from relay.store import (
     voided,
 )
 from relay.store.common import upsert
-from relay.store.engine import Writer, open_engine
+from relay.store.engine import Writer, apart, open_engine
 from relay.store.lock import Lock
 from relay.store.signal import Signal
 from relay.store.tables import META
@@ -59,6 +59,7 @@ from relay.store.tables import META
 __all__ = [
     "Connection",
     "Store",
+    "apart",
     "approvals",
     "aside",
     "attempts",

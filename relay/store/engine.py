@@ -260,8 +260,11 @@ def _is_trouble(error: Exception) -> bool:
 
 def _attempt(connection: Connection, job: Job, *, alone: bool) -> Any:
     """Run one job; alone, its failure rolls the whole transaction back, else only to its savepoint."""
-    if alone:
-        return job(connection)
+    return job(connection) if alone else apart(connection, job)
+
+
+def apart(connection: Connection, job: Callable[[Connection], T]) -> T | Exception:
+    """Run a part of a transaction that must not harm the rest; when it fails it is undone, and its error returned."""
     try:
         with connection.begin_nested():
             return job(connection)
