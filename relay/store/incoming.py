@@ -58,6 +58,13 @@ _KNOWN = select(INBOX_MESSAGE.c.id, INBOX_MESSAGE.c.envelope, INBOX_MESSAGE.c.po
 _ENVELOPE_KNOWN = select(INBOX_ENVELOPE.c.n).where(
     INBOX_ENVELOPE.c.origin == bindparam("of_origin"), INBOX_ENVELOPE.c.id == bindparam("of_id")
 )
+_ENVELOPES = select(INBOX_ENVELOPE).where(INBOX_ENVELOPE.c.n.in_(bindparam("numbers", expanding=True)))
+_HEADERS = select(
+    INBOX_ENVELOPE.c.n, INBOX_ENVELOPE.c.epoch, INBOX_ENVELOPE.c.lane, INBOX_ENVELOPE.c.first, INBOX_ENVELOPE.c.header
+).where(INBOX_ENVELOPE.c.n.in_(bindparam("numbers", expanding=True)))
+_HEARD = select(HEARD.c.number).where(
+    HEARD.c.origin == bindparam("of_origin"), HEARD.c.epoch == bindparam("of_epoch"), HEARD.c.kind == bindparam("of_kind")
+)
 _ADD_ENVELOPE = Insert(
     "inbox_envelope", ("origin", "id", "epoch", "lane", "first", "header", "body", "content_key", "received_at")
 )
@@ -205,9 +212,7 @@ def held(connection: Connection, origin: str, epoch: int, lane: str) -> list[tup
 
 def is_news(connection: Connection, origin: str, epoch: int, kind: str, number: int) -> bool:
     """Return whether a control envelope's number is higher than any heard before of its kind, and remember it."""
-    where = (HEARD.c.origin == origin) & (HEARD.c.epoch == epoch) & (HEARD.c.kind == kind)
-    highest = connection.execute(select(HEARD.c.number).where(where)).scalar()
-    if highest is not None and number <= highest:
+    if number <= heard(connection, origin, epoch, kind):
         return False
     row = {"origin": origin, "epoch": epoch, "kind": kind, "number": number}
     upsert(connection, HEARD, [row], ["number"])
@@ -216,13 +221,12 @@ def is_news(connection: Connection, origin: str, epoch: int, kind: str, number: 
 
 def heard(connection: Connection, origin: str, epoch: int, kind: str) -> int:
     """Return the highest number heard of a kind of control envelope; 0 for none."""
-    where = (HEARD.c.origin == origin) & (HEARD.c.epoch == epoch) & (HEARD.c.kind == kind)
-    return connection.execute(select(HEARD.c.number).where(where)).scalar() or 0
+    return connection.execute(_HEARD, {"of_origin": origin, "of_epoch": epoch, "of_kind": kind}).scalar() or 0
 
 
 def envelopes(connection: Connection, numbers: Iterable[int]) -> dict[int, Resting]:
     """Return received envelopes at rest by number."""
-    rows = connection.execute(select(INBOX_ENVELOPE).where(INBOX_ENVELOPE.c.n.in_(list(numbers))))
+    rows = connection.execute(_ENVELOPES, {"numbers": list(numbers)})
     return {row.n: resting(row) for row in rows}
 
 
@@ -276,10 +280,9 @@ def receipts(
 
 def places(connection: Connection, rows: Sequence[Any]) -> list[Place]:
     """Return where received messages stand, given their rows."""
-    numbers = {row.envelope for row in rows}
-    table = INBOX_ENVELOPE
-    columns = (table.c.n, table.c.epoch, table.c.lane, table.c.first, table.c.header)
-    found = connection.execute(select(*columns).where(table.c.n.in_(numbers)))
+    if not rows:
+        return []
+    found = connection.execute(_HEADERS, {"numbers": list({row.envelope for row in rows})})
     sent = {row.n: (row, commitments(row.header)) for row in found}
     return [_place(row, *sent[row.envelope]) for row in rows]
 

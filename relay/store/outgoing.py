@@ -33,6 +33,13 @@ from relay.store.tables import (
 _KEPT = join(OUTBOX_ENVELOPE, OUTBOX_SEALED, OUTBOX_SEALED.c.n == OUTBOX_ENVELOPE.c.n)
 _SEALED = (OUTBOX_SEALED.c.content_key, OUTBOX_SEALED.c.header, OUTBOX_SEALED.c.body)
 _LOAD = select(OUTBOX_ENVELOPE, *_SEALED).select_from(_KEPT).where(OUTBOX_ENVELOPE.c.n == bindparam("number"))
+_DUE = (
+    select(OUTBOX_ENVELOPE.c.rank, OUTBOX_ENVELOPE.c.n)
+    .where(OUTBOX_ENVELOPE.c.sent_at.is_(None), OUTBOX_ENVELOPE.c.n > bindparam("after"))
+    .order_by(OUTBOX_ENVELOPE.c.n)
+    .limit(bindparam("most"))
+)
+_LAST = select(SEQUENCE.c.last).where(SEQUENCE.c.recipient == bindparam("of_recipient"), SEQUENCE.c.lane == bindparam("of_lane"))
 _MARK_SENT = update(OUTBOX_ENVELOPE).where(OUTBOX_ENVELOPE.c.n == bindparam("number")).values(sent_at=bindparam("at"))
 _ADD_ENVELOPE = Insert("outbox_envelope", ("id", "epoch", "lane", "rank", "keys", "created_at"))
 _ADD_SEALED = Insert("outbox_sealed", ("n", "content_key", "header", "body"))
@@ -148,8 +155,7 @@ def sequences(connection: Connection) -> dict[tuple[str, str], int]:
 
 def next_number(connection: Connection, recipient: str, lane: str) -> int:
     """Use up and return the next number towards a recipient in a lane or kind of control."""
-    where = (SEQUENCE.c.recipient == recipient) & (SEQUENCE.c.lane == lane)
-    number = (connection.execute(select(SEQUENCE.c.last).where(where)).scalar() or 0) + 1
+    number = (connection.execute(_LAST, {"of_recipient": recipient, "of_lane": lane}).scalar() or 0) + 1
     _store_sequences(connection, {(recipient, lane): number})
     return number
 
@@ -192,13 +198,7 @@ def idempotent(connection: Connection, keys: Sequence[str]) -> dict[str, Idempot
 
 def due(connection: Connection, after: int, limit: int) -> list[tuple[int, int]]:
     """Return (rank, number) of envelopes numbered above ``after`` that were never confirmed by the broker."""
-    rows = connection.execute(
-        select(OUTBOX_ENVELOPE.c.rank, OUTBOX_ENVELOPE.c.n)
-        .where(OUTBOX_ENVELOPE.c.sent_at.is_(None), OUTBOX_ENVELOPE.c.n > after)
-        .order_by(OUTBOX_ENVELOPE.c.n)
-        .limit(limit)
-    )
-    return [(row.rank, row.n) for row in rows]
+    return [(row.rank, row.n) for row in connection.execute(_DUE, {"after": after, "most": limit})]
 
 
 def load(connection: Connection, n: int) -> Due | None:

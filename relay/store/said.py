@@ -23,6 +23,7 @@ from relay.store.tables import OUTBOX_DELIVERY, OUTBOX_SEALED, OUTBOX_STEP, RECE
 
 _KNOWN = select(RECEIPT_IN.c.n).where(RECEIPT_IN.c.sender == bindparam("sender"), RECEIPT_IN.c.id == bindparam("id"))
 _ADD_RECEIPT = Insert("receipt_in", ("sender", "id", "header", "body", "content_key", "received_at"))
+_FORGET_RECEIPT = delete(RECEIPT_IN).where(RECEIPT_IN.c.n == bindparam("number"))
 _SPOKEN_OF = (
     select(OUTBOX_DELIVERY, OUTBOX_SEALED.c.header)
     .join(OUTBOX_SEALED, OUTBOX_SEALED.c.n == OUTBOX_DELIVERY.c.envelope)
@@ -83,7 +84,7 @@ def add_receipt(connection: Connection, sender: str, envelope: Envelope, content
 
 def forget_receipt(connection: Connection, number: int) -> None:
     """Remove a receipt that said nothing new of anything."""
-    connection.execute(delete(RECEIPT_IN).where(RECEIPT_IN.c.n == number))
+    connection.execute(_FORGET_RECEIPT, {"number": number})
 
 
 def apply(connection: Connection, sender: str, statement: Statement, receipt: int) -> Applied:
