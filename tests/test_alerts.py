@@ -17,7 +17,7 @@ from relay import comparison, custody, deadlines, heartbeats, witnesses
 from relay.cli import app
 from relay.log import Event
 from relay.metrics import Metrics
-from relay.settings import sections
+from relay.settings import AlarmSettings, LimitSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -171,12 +171,12 @@ def test_a_line_of_the_log_that_a_runbook_names_can_be_found() -> None:
 
 def test_lateness_is_what_the_settings_promise() -> None:
     """The thresholds of the rules follow from the defaults of the settings."""
-    promised = sections.AlarmSettings().model_dump()
+    promised = AlarmSettings().model_dump()
     for precedence, seconds in promised.items():
         expression = rule(f"Relay{precedence.title()}Unreceipted")["expr"]
         assert expression.endswith(f" > {int(seconds * deadlines.DELIVERED_FACTOR)}")
     assert rule("RelayRecallOpen")["expr"].endswith(f" > {int(promised['priority'] * deadlines.DELIVERED_FACTOR)}")
-    assert rule("RelayOutboxFilling")["expr"].endswith(f" > {sections.LimitSettings().queued_envelopes // 2}")
+    assert rule("RelayOutboxFilling")["expr"].endswith(f" > {LimitSettings().queued_envelopes // 2}")
 
 
 def test_every_alarm_about_a_peer_has_its_alert() -> None:

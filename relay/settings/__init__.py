@@ -24,32 +24,14 @@ from pydantic_settings import (
 
 from relay import tls
 from relay.errors import Misconfigured
+from relay.settings.api import ApiSettings, ApiTlsSettings, HealthSettings, RateSettings
+from relay.settings.bounds import MOST_ATTACHED, LimitSettings, WindowSettings
+from relay.settings.broker import BrokerSettings, BrokerTlsSettings
+from relay.settings.console import ConsoleSettings, ConsoleTlsSettings
+from relay.settings.keeping import AuditSettings, CodeSettings, LogSettings, RetentionSettings, StoreSettings
+from relay.settings.patience import AlarmSettings, DeadlineSettings, HandoverSettings, RepairSettings
 from relay.settings.secret import read_secret
-from relay.settings.sections import (
-    MOST_ATTACHED,
-    AlarmSettings,
-    ApiSettings,
-    ApiTlsSettings,
-    AuditSettings,
-    BrokerSettings,
-    BrokerTlsSettings,
-    CodeSettings,
-    ConsoleSettings,
-    ConsoleTlsSettings,
-    DeadlineSettings,
-    DirectorySettings,
-    HandoverSettings,
-    HealthSettings,
-    KeySettings,
-    LimitSettings,
-    LogSettings,
-    RateSettings,
-    RepairSettings,
-    RetentionSettings,
-    StoreSettings,
-    WaitingSettings,
-    WindowSettings,
-)
+from relay.settings.trust import DirectorySettings, KeySettings, WaitingSettings
 
 CREDENTIAL = "credential:"
 
