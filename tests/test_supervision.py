@@ -9,10 +9,12 @@ import asyncio
 import contextlib
 import itertools
 import os
+import random
 import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 from uuid import uuid4
@@ -21,6 +23,8 @@ import aio_pika
 import httpx2
 import pytest
 from aio_pika.abc import AbstractChannel
+from pamqp import frame
+from pamqp.commands import Channel, Connection
 from structlog.testing import capture_logs
 
 from relay import topology
@@ -505,20 +509,24 @@ async def test_a_rotated_password_needs_no_restart(well: Live, rabbit: PrivateBr
 
 def plan(network: Network, port: int, password: str, **changes: Any) -> BrokerPlan:
     """Return a plan of A, with the pauses that are the default."""
-    given: dict[str, Any] = {
-        "url": f"amqp://{A}@127.0.0.1:{port}/{network.broker.vhost}",
-        "password": lambda: password,
-        "exchange": exchange(A),
-        "queues": ((CONTROL, queue(A, CONTROL)),),
-        "prefetch": 8,
-        "confirm_seconds": 30,
-        "reconnect_seconds": 15,
-        "heartbeat_seconds": 15,
-        "ping_key": control_key(A, A),
-        "ping_seconds": 10,
-        "ping_limit_seconds": 20,
-    }
-    return BrokerPlan(**(given | changes))
+    return replace(plan_of(f"amqp://{A}@127.0.0.1:{port}/{network.broker.vhost}"), **({"password": lambda: password} | changes))
+
+
+def plan_of(url: str) -> BrokerPlan:
+    """Return a plan of A at an address."""
+    return BrokerPlan(
+        url=url,
+        password=lambda: "",
+        exchange=exchange(A),
+        queues=((CONTROL, queue(A, CONTROL)),),
+        prefetch=8,
+        confirm_seconds=30,
+        reconnect_seconds=15,
+        heartbeat_seconds=15,
+        ping_key=control_key(A, A),
+        ping_seconds=10,
+        ping_limit_seconds=20,
+    )
 
 
 @contextlib.asynccontextmanager
@@ -561,6 +569,42 @@ async def test_a_refused_login_is_not_tried_in_a_tight_loop(
                 await asyncio.sleep(1.5)
             assert 2 <= counting.accepted <= 12
     assert len([entry for entry in logs if entry.get("code") == "broker-refused" and entry["centre"] == A]) == 1
+
+
+SPEAKS = (
+    Connection.Start(server_properties={"product": "unlike RabbitMQ", "version": 7}, mechanisms="PLAIN", locales="en_US"),
+    Connection.Tune(10, 131_072, 30),
+    Connection.OpenOk(),
+    Channel.OpenOk(),
+)
+
+
+async def test_what_no_broker_says_ends_no_node() -> None:
+    """Whatever answers at the broker's address, and wherever it stops making sense, is said and tried again with pauses."""
+    drawn, met = random.Random(5), 0  # noqa: S311 - the same words in each run
+
+    async def misspeak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal met
+        met += 1
+        with contextlib.suppress(OSError):
+            await reader.read(8)
+            for number, method in enumerate(SPEAKS[: met % (len(SPEAKS) + 1)]):
+                writer.write(frame.marshal(method, number // 3))
+                await writer.drain()
+                await reader.read(4096)
+            writer.write(drawn.randbytes(40) if met % 2 else b"\x01\x00\x01\x00\x00\x00\x04\x00\x14\x00\x0bX")
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(misspeak, "127.0.0.1", 0) as server:
+        address = f"amqp://somebody@127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
+        broker = Broker(replace(plan_of(address), reconnect_seconds=0.05), Log(A))
+        task = asyncio.create_task(broker.run(lambda _: None, lambda: None))
+        await eventually(lambda: met >= 30 or task.done(), 60)
+        assert not task.done(), task.exception()
+        assert broker.trouble is not None
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def test_the_same_trouble_is_repeated_with_growing_pauses() -> None:

@@ -18,6 +18,8 @@ T = TypeVar("T")
 FAILURES = (AMQPError, OSError, TimeoutError, RuntimeError)
 """What the library raises when the broker fails, once :func:`named` has named the rest."""
 
+SHOWN = 100
+
 _left: set[asyncio.Future[Any]] = set()
 
 
@@ -51,13 +53,20 @@ async def within(step: Awaitable[T], seconds: float) -> T:
 
 @contextlib.contextmanager
 def named() -> Iterator[None]:
-    """Name a bare ``Exception``: with it the library ends what waits on a channel that was closed for no reason of its own."""
+    """Name what the library raises besides :data:`FAILURES`, around calls of it alone.
+
+    With a bare ``Exception`` it ends what waits on a channel that was closed for no reason of its own. Others escape it, such as
+    a ``KeyError``, when the broker's words are not what it takes for granted: no broker's word may end the node.
+    """
     try:
         yield
+    except FAILURES:
+        raise
     except Exception as error:
         if type(error) is Exception:
             raise ConnectionError("the connection closed before that was done") from error
-        raise
+        said = f"the broker did not speak as one does ({type(error).__name__}: {str(error)[:SHOWN]})"
+        raise ConnectionError(said) from error
 
 
 @contextlib.contextmanager
