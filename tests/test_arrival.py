@@ -645,7 +645,8 @@ def plans(connection: Connection) -> list[str]:
 
     def explain(statement: Any, *arguments: Any) -> Any:
         if (statement.is_select and "inbox_message" in str(statement) and "rank" in str(statement)) or "min(" in str(statement):
-            compiled = statement.compile(connection, compile_kwargs={"literal_binds": True})
+            bound = statement.params(arguments[0]) if arguments else statement
+            compiled = bound.compile(connection, compile_kwargs={"literal_binds": True})
             rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}").all()
             asked.extend(row[3] for row in rows if "inbox_message" in row[3] or "TEMP B-TREE" in row[3])
         return execute(statement, *arguments)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Executable, bindparam, func, select, text, update
+from sqlalchemy import Connection, Executable, Integer, bindparam, func, select, text, update
 
 from relay.store import flags, recalled
 from relay.store.incoming import OPEN, Place, places
@@ -27,7 +27,7 @@ _TO_HAND_OUT = (
     .join(INBOX_ENVELOPE, INBOX_ENVELOPE.c.n == INBOX_MESSAGE.c.envelope)
     .where(OPEN, INBOX_MESSAGE.c.rank.in_(bindparam("lanes", expanding=True)))
     .order_by(INBOX_MESSAGE.c.rank, INBOX_MESSAGE.c.n)
-    .limit(bindparam("most"))
+    .limit(bindparam("most", type_=Integer))
 )
 _GIVEN = select(INBOX_MESSAGE).where(
     INBOX_MESSAGE.c.id.in_(bindparam("ids", expanding=True)),
@@ -181,13 +181,13 @@ def _defer(connection: Connection, row: Any, refusal: Refusal, retry_at: int, pl
 def move(connection: Connection, rows: Sequence[Any], now: int, **values: Any) -> None:
     """Change columns of received messages, given their rows, and note when."""
     if rows:
-        changed: dict[str, Any] = {f"new_{name}": value for name, value in values.items()}
+        changed = {f"new_{name}": value for name, value in values.items()}
         connection.execute(_move(tuple(values)), {"numbers": [row.n for row in rows], "new_at": now, **changed})
 
 
 @cache
 def _move(names: tuple[str, ...]) -> Executable:
-    changed = {name: bindparam(f"new_{name}") for name in ("at", *names)}
+    changed: dict[str, Any] = {name: bindparam(f"new_{name}") for name in ("at", *names)}
     return update(INBOX_MESSAGE).where(INBOX_MESSAGE.c.n.in_(bindparam("numbers", expanding=True))).values(changed)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, delete, select
 
 from relay.store.common import upsert
-from relay.store.tables import VOID_IN
+from relay.store.tables import INBOX_CLOSED, VOID_IN
 
 CODE = "void"
 """Why a message is refused that comes although its origin had said that it would not."""
@@ -19,6 +19,17 @@ def add(
     """Note ranges of sequences of an origin's lane as void."""
     common = {"origin": origin, "epoch": epoch, "lane": lane, "state": state, "at": at}
     upsert(connection, VOID_IN, [{**common, "first": first, "last": last} for first, last in ranges], ["last", "state", "at"])
+
+
+def closed(connection: Connection, origin: str, epoch: int, lane: str, first: int, last: int) -> list[tuple[int, int]]:
+    """Return the closed ranges of an origin's lane that reach into ``first`` to ``last``, ascending.
+
+    They are disjoint, so they are among the last few that begin up to there: a lane may have thousands, and a void statements.
+    """
+    of = INBOX_CLOSED.c
+    query = select(of.first, of.last).where(of.origin == origin, of.epoch == epoch, of.lane == lane, of.first <= last)
+    rows = connection.execute(query.order_by(of.first.desc()).limit(last - first + 2)).all()
+    return [(row.first, row.last) for row in reversed(rows) if row.last >= first]
 
 
 def trim(connection: Connection, origin: str, most: int) -> None:
