@@ -5,11 +5,8 @@ that peer. A peer that three heartbeats are missed of is *silent*; it is sent fe
 when it returns. Who hears of a newer directory than its own answers at once, and who hears of an older one passes its own on
 (:mod:`relay.registers`), so a version that came to one node is everywhere within seconds.
 
-An echo may say two things. Ahead of what this store knows to have sent: this store is an older copy (:mod:`relay.recovery`), if
-the peer also *shows* an envelope that this centre signed; a claim alone would let any member stop this node, so it raises an
-alarm about the peer and changes nothing. Behind what the peer signed receipts for: the peer's store is, and it is sent again
-whatever is still kept of what it lost. What is missing *below* an echo is asked for here, whether or not its origin still speaks
-of it.
+What a peer's echo proves is judged by :mod:`relay.echoes`: whose store is not what it was. What is missing *below* this node's
+own echo is asked for here, whether or not its origin still speaks of it.
 
 At the start a node asks every peer for a heartbeat and publishes nothing before one came, or ``repair.echo_seconds`` passed.
 """
@@ -27,10 +24,10 @@ from typing import Literal, Protocol
 
 import relay
 from relay import points, receipts
-from relay.audit import AuditStep
 from relay.broker import Broker
 from relay.centre import Centre
 from relay.control import Control, content
+from relay.echoes import MARGIN_MS, Echoes, Watch
 from relay.errors import Refused, Rejected, StoreTrouble
 from relay.limits import FUTURE_MS
 from relay.log import Event
@@ -44,16 +41,9 @@ TICK_SECONDS = 0.25
 MISSED = 3
 LONGEST_SECONDS = 900.0
 ANSWER_SECONDS = 1.0
-MARGIN_MS = 1_000
 ASK_SECONDS = 2.0
 ASKED_AT_RANDOM = 3
-WENT_BACK = "peer-went-back"
-UNPROVEN = "peer-echo-unproven"
-ASKED = 3
-"""Heartbeats with a claim and without its proof until the claim counts as unproven."""
 SHOW_SECONDS = 2.0
-NEW_EPOCH = "peer-new-epoch"
-MISMATCH = "directory-mismatch"
 
 Holes = dict[tuple[int, str], tuple[tuple[tuple[int, int], ...], int]]
 """Per epoch and lane what is missing below the highest sequence held, and the number of the last mark heard there."""
@@ -76,19 +66,6 @@ class Gossip(Protocol):
         """Send a peer the directory in force, unless that was done lately; to one that is ``unheard``, once."""
 
 
-class Watch(Protocol):
-    """Who acts when a store is not what it was; both write in the transaction that they are given, and return what follows it."""
-
-    def stop(self, connection: Connection, peer: str, held: Echo, known: int, now: int) -> Callable[[], None] | None:
-        """Take note that a peer holds more of this centre than its own store knows."""
-
-    def proof(self, peer: str, shown: str | None, known: int, claimed: Echo) -> Echo | None:
-        """Return what a peer proved to hold beyond the highest sequence known here, or None."""
-
-    def alarm(self, connection: Connection, peer: str, code: str, now: int) -> Callable[[], None]:
-        """Raise an alarm about a peer."""
-
-
 @dataclass(slots=True)
 class _Seen:
     """A peer as this run of the node sees it; times are the event loop's."""
@@ -100,17 +77,8 @@ class _Seen:
     heard: float | None = None
     fresh: bool = False  # something that it said since this node started; what waited in the queue is older
     silent: bool = False
-    behind: bool = False
-    mismatch: bool = False
-    claim: Echo | None = None
-    claims: int = 0
     asked: Echo | None = None
     shown: float = float("-inf")
-
-    @property
-    def claiming(self) -> bool:
-        """Whether it may still prove what it claims to hold."""
-        return self.claim is not None and self.claims < ASKED
 
 
 @dataclass(slots=True)
@@ -129,7 +97,7 @@ class Heartbeats:
         self._broker = broker
         self._control = control
         self._sender = sender
-        self._watch = watch
+        self._echoes = Echoes(centre, watch, sender.resend)
         self._gossip = gossip
         self._every = centre.settings.repair.heartbeat_seconds
         self._loop = asyncio.get_running_loop()
@@ -138,7 +106,6 @@ class Heartbeats:
         self._asking = True
         self._heard = asyncio.Event()
         self._started = centre.now()
-        self._since: int | None = None
         self._version = centre.directory.version
         self._asked = float("-inf")
 
@@ -179,55 +146,13 @@ class Heartbeats:
             return None
         if body.epoch < peers.epoch_of(connection, sender) and body.time <= peers.last_time(connection, sender):
             return None  # held back by the broker: it is older than what came from the later epoch
-        later = self._judge(connection, sender, body, now)
+        later = self._echoes.judge(connection, sender, body, now)
         self._seen(sender).fresh |= body.time >= self._started + min(peers.offset(connection, sender), 0) - MARGIN_MS
         if body.epoch >= peers.epoch_of(connection, sender):
             offset = body.time - now
             said = Peer(sender, now, offset, body.epoch, body.directory, body.digest, body.release, body.echo)
             peers.hear(connection, said)
         return partial(self._hear, sender, body, now, later)
-
-    def _judge(self, connection: Connection, sender: str, body: Heartbeat, now: int) -> list[Callable[[], None]]:
-        """Return what follows from a heartbeat after the commit; everything but the first few lines is for rare days."""
-        later: list[Callable[[], None] | None] = []
-        mine, theirs = self._centre.store.epoch, peers.epoch_of(connection, sender)
-        seen = self._seen(sender)
-        if 0 < theirs < body.epoch:
-            later.append(self._watch.alarm(connection, sender, NEW_EPOCH, now))
-        mismatch = body.directory == self._centre.directory.version and body.digest != self._centre.directory.digest
-        if mismatch and not seen.mismatch:
-            later.append(self._watch.alarm(connection, sender, MISMATCH, now))
-        seen.mismatch = mismatch
-        if (proven := self._weigh(connection, sender, body, later, now)) is not None:
-            later.append(self._watch.stop(connection, sender, *proven, now))
-            return [one for one in later if one is not None]
-        lost = peers.lost(connection, sender, body.echo, body.time - MARGIN_MS, mine, self._renewed_after(connection))
-        if (lost or body.epoch < theirs) and not seen.behind:
-            later.append(self._watch.alarm(connection, sender, WENT_BACK, now))
-        seen.behind = bool(lost) or body.epoch < theirs
-        if lost:
-            leaf = self._centre.audit.leaf(AuditStep.RETRIED, now, peer=sender, code=WENT_BACK)
-            self._centre.audit.append(connection, [leaf])
-            later.append(partial(self._sender.resend, sender, lost))
-        later += [partial(self._say_unknown, one) for one in epochs.note_unknown(connection, mine, sender, body.echo)]
-        return [one for one in later if one is not None]
-
-    def _weigh(
-        self, connection: Connection, sender: str, body: Heartbeat, later: list[Callable[[], None] | None], now: int
-    ) -> tuple[Echo, int] | None:
-        """Return what a peer proved to hold beyond this store; of a claim without proof ask for it, and after a while alarm."""
-        seen, found = self._seen(sender), peers.ahead(connection, sender, self._centre.store.epoch, body.echo)
-        if found is None:
-            seen.claim, seen.claims = None, 0
-            return None
-        claimed, known = found
-        if (proven := self._watch.proof(sender, body.shown, known, claimed)) is not None:
-            return proven, known
-        seen.claims = min(seen.claims + 1, ASKED + 1)
-        seen.claim = claimed
-        if seen.claims == ASKED:
-            later.append(self._watch.alarm(connection, sender, UNPROVEN, now))
-        return None
 
     def _hear(self, sender: str, body: Heartbeat, now: int, later: list[Callable[[], None]]) -> None:
         """After the commit: remember when, count, answer, wake who waits for an echo."""
@@ -245,7 +170,7 @@ class Heartbeats:
             seen.due, seen.answered = at, at
         if body.show is not None and at - seen.shown >= SHOW_SECONDS:
             seen.asked, seen.due, seen.shown = body.show, at, at
-        if seen.claiming:
+        if self._echoes.is_claiming(sender):
             seen.due = at  # ask at once: before the start, everything waits for it
         for act in later:
             act()
@@ -275,7 +200,7 @@ class Heartbeats:
     async def _heard_enough(self, *, everyone: bool) -> None:
         while True:
             heard = [one for one in self._others() if self._seen(one).fresh]
-            claiming = any(self._seen(one).claiming for one in heard)
+            claiming = any(self._echoes.is_claiming(one) for one in heard)
             if heard and not claiming and (not everyone or len(heard) == len(self._others())):
                 return
             self._heard.clear()
@@ -341,7 +266,7 @@ class Heartbeats:
                 release=relay.__version__,
                 echo=echo,
                 answer=self._asking and not seen.fresh,
-                show=seen.claim,
+                show=self._echoes.claim(peer),
                 shown=base64.b64encode(header).decode() if header is not None else None,
             )
             with contextlib.suppress(Refused):  # it has no key that is valid now
@@ -371,7 +296,9 @@ class Heartbeats:
     def _announce(self) -> None:
         """Let every peer know soon that another directory is in force here; one that answers with an older is sent it."""
         self._version = self._centre.directory.version
-        self._peers = {peer: seen for peer, seen in self._peers.items() if self._centre.directory.member(peer) is not None}
+        members = self._centre.directory.active
+        self._peers = {peer: seen for peer, seen in self._peers.items() if peer in members}
+        self._echoes.keep(members)
         for seen in self._peers.values():
             seen.due = 0.0
 
@@ -393,13 +320,3 @@ class Heartbeats:
 
     def _others(self) -> list[str]:
         return [one for one in self._centre.directory.active if one != self._centre.id]
-
-    def _renewed_after(self, connection: Connection) -> int:
-        if self._since is None:
-            turn = epochs.turned(connection)
-            self._since = turn.step if turn else 0
-        return self._since
-
-    def _say_unknown(self, unknown: epochs.Unknown) -> None:
-        fields = {"epoch": unknown.epoch, "lane": unknown.lane, "first": unknown.first, "last": unknown.last}
-        self._centre.log.error(Event.STORE_LACKS, peer=unknown.peer, **fields)

@@ -13,7 +13,7 @@ import pytest
 import typer.main
 import yaml
 
-from relay import comparison, custody, deadlines, heartbeats, witnesses
+from relay import comparison, custody, deadlines, echoes, witnesses
 from relay.cli import app
 from relay.log import Event
 from relay.metrics import Metrics
@@ -181,7 +181,7 @@ def test_lateness_is_what_the_settings_promise() -> None:
 
 def test_every_alarm_about_a_peer_has_its_alert() -> None:
     """Whatever code the node raises about a peer's store, record, keys or directory, one alert speaks of it."""
-    raised = {value for module in (heartbeats, witnesses, custody, comparison) for value in alarm_codes(module)}
+    raised = {value for module in (echoes, witnesses, custody, comparison) for value in alarm_codes(module)}
     assert {"peer-went-back", "audit-split-view", "key-revoked", "directory-mismatch", "audit-mismatch"} <= raised
     selectors = {
         alert: {
