@@ -72,9 +72,8 @@ class Voids:
 
 def _missing(connection: Connection, sender: str, statement: Statement) -> list[tuple[int, int]]:
     """Return the sequences of a statement that are not closed here, as ranges."""
-    held = incoming.held(connection, sender, statement.epoch, statement.lane)
-    gaps = receipts.missing(held, statement.last)
-    return [(max(first, statement.first), last) for first, last in gaps if last >= statement.first]
+    held = voided.closed(connection, sender, statement.epoch, statement.lane, statement.first, statement.last)
+    return [(first, last) for first, last in receipts.missing([(1, statement.first - 1), *held], statement.last)]
 
 
 def _commitments(statement: Statement, ranges: list[tuple[int, int]]) -> list[str]:
