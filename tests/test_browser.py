@@ -232,6 +232,59 @@ async def test_a_peer_is_seen_to_fall_silent_and_to_come_back(desk: Desk) -> Non
         assert await tab.focused() == focused != ""
 
 
+@pytest.mark.parametrize("width", [390, NARROW])
+async def test_in_a_narrow_window_each_row_is_a_card(desk: Desk, width: int) -> None:
+    """No table has to be scrolled but the shape of the queues; each cell that is shown stands beside its column's heading."""
+    async with desk.visit(width=width) as tab:
+        for path in _addresses(desk, "sent"):
+            await tab.go(path)
+            assert await tab.overflow() <= 0, path
+            wider = "() => [...document.querySelectorAll('.scroll')].filter(one => one.scrollWidth > one.clientWidth).length"
+            assert await tab.page.evaluate(wider) == (1 if path == "/queues" else 0), path
+            for cell in await tab.page.locator("table.rows tbody td[data-heading]:visible").all():
+                shown = await cell.evaluate("cell => getComputedStyle(cell, '::before').content")
+                assert shown == json.dumps(await cell.get_attribute("data-heading"), ensure_ascii=False), path
+
+
+async def test_the_first_page_says_what_is_stuck_and_leads_there(desk: Desk) -> None:
+    """While a message is held the first page says so, with the way to it; when it is released nothing is stuck."""
+    stuck = "1 message does not go on by itself."
+    async with desk.visit() as tab:
+        await tab.go("/")
+        await expect(tab.page.locator("main")).to_contain_text("No message is stuck.")
+        await _act(tab, f"/trouble/received/{desk.received}", "hold", "Until the officer calls back")
+        await tab.go("/")
+        await expect(tab.page.locator("section.trouble", has_text=stuck)).to_contain_text("held 1")
+        await tab.page.locator("section.trouble a", has_text="held").click()
+        await expect(tab.page.locator("#held-received")).to_contain_text("held")
+        await tab.page.locator(f"main a[href='/trouble/received/{desk.received}']").click()
+        await _act(tab, f"/trouble/received/{desk.received}", "release", "He called back")
+        await tab.go("/")
+        await expect(tab.page.locator("main")).to_contain_text("No message is stuck.")
+
+
+async def _act(tab: Visit, path: str, verb: str, reason: str) -> None:
+    """Do something about a message, with a reason."""
+    await tab.go(path)
+    form = tab.page.locator(f"form.act[action$='/{verb}']")
+    await form.locator("input[name=reason]").fill(reason)
+    await form.locator("button").click()
+    await tab.page.locator("[role=status].notice").wait_for()
+
+
+async def test_one_proof_is_taken_after_the_other(desk: Desk) -> None:
+    """The form for a proof is good again without a reload when it is filled in anew, and each proof is on record."""
+    async with desk.visit() as tab:
+        await tab.go(f"/audit?message={desk.sent}")
+        form = tab.page.locator("form[action='/audit/proof']")
+        for reason in ("For the first court", "For the second court"):
+            await form.locator("input[name=reason]").fill(reason)
+            async with tab.page.expect_download() as taken:
+                await form.locator("button").click()
+            assert (await taken.value).suggested_filename == f"{desk.sent}.proof.json"
+            assert [step for step, _ in await desk.recorded(reason)] == ["proved"]
+
+
 async def _reveal(tab: Visit, message_id: str, reason: str = "Order 7 of the invented court") -> None:
     """Open what a message says, with a reason."""
     await tab.go(f"/messages/{message_id}")
@@ -263,7 +316,7 @@ async def test_a_message_is_held_and_released_by_forms(desk: Desk) -> None:
             await form.locator("input[name=reason]").fill(f"I want to {verb} it")
             await form.locator("button").click()
             await expect(tab.page.locator("[role=status].notice")).to_contain_text(desk.received)
-            await expect(tab.page.locator("section.trouble .state")).to_contain_text(state)
+            await expect(tab.page.locator("#live h2 .state")).to_contain_text(state)
             assert await desk.recorded(f"I want to {verb} it") == [(step, "officer (Ines Aldermoor)")]
 
 

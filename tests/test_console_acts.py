@@ -187,6 +187,7 @@ async def test_an_act_that_comes_twice_or_too_late_says_why_it_was_not_done(serv
     assert (await olga.post(hold, csrf=mine, reason=WHY)).status_code == 303
     replayed = await olga.post(hold, csrf=mine, reason=WHY)
     assert (replayed.status_code, code_of(replayed.text)) == (409, "form-used")
+    assert f'<a href="{page}">Back to the page</a>' in replayed.text
     second = await oskar.post(hold, csrf=late, reason=WHY)
     assert (second.status_code, code_of(second.text)) == (409, "message-held")
     assert f"Message {id_} is held already." in second.text
@@ -198,6 +199,21 @@ async def test_an_act_that_comes_twice_or_too_late_says_why_it_was_not_done(serv
     assert foreign.status_code == 403
     assert (await served.live.states(A, id_, C))[-1] == "held"
     assert len(await leaves(served, "held", actor="oskar (Oskar Example)")) == 0
+
+
+async def test_a_message_on_its_way_says_whose_word_is_awaited_and_whom_to_call(served: Served) -> None:
+    """Where it is not accepted: what is awaited, whether its node lives, and its duty contact; until it is held."""
+    wanda, olga = await served.signed_in(A, "wanda"), await served.signed_in(A, "olga")
+    id_ = await sent(served, "AWAITED")
+    await served.live.reaches(A, id_, C, "sent")
+    said = ("Whose word is awaited", "The broker has it; the peer's node has not accepted it.", "not heard yet", "tel:")
+    for page in (f"/messages/{id_}", f"/trouble/sent/{id_}"):
+        text = (await wanda.get(page)).text
+        assert [words for words in said if words not in text] == []
+    await olga.act(f"/trouble/sent/{id_}", f"/trouble/sent/{id_}/hold", reason=WHY)
+    held = (await wanda.get(f"/trouble/sent/{id_}")).text
+    assert "it is not sent, or not sent again" in (await olga.get(f"/trouble/sent/{id_}")).text
+    assert "Whose word is awaited" not in held
 
 
 async def test_a_dead_letter_of_ours_says_why_and_is_tried_again(served: Served) -> None:

@@ -30,10 +30,13 @@ from sqlalchemy.exc import OperationalError
 from relay import cli, console
 from relay.api import Api
 from relay.cli import top
+from relay.cli.way import lines
 from relay.clock import from_ms
 from relay.envelope import new_id
 from relay.node import Node
 from relay.rabbit import PrivateBroker
+from relay.views.message import way
+from relay.views.messages import Filters, messages
 from relay.views.network import Network, network
 from relay.views.times import local
 from tests.live import Live, eventually, message, private_network
@@ -112,6 +115,27 @@ async def test_this_centre_says_how_it_does(seen: Network) -> None:
     assert seen.centre.open_messages is not None
     assert seen.centre.open_messages >= 1
     assert seen.trouble == []
+
+
+async def test_the_way_of_a_message_says_whom_to_call_where_the_recipient_is_silent(live: Live) -> None:
+    """`relay message show` names the duty officer of a silent recipient whose word is awaited, and of no other."""
+    listed = await messages(live[A], Filters(direction="sent"))
+    late, taken = [await way(live[A], next(one.id for one in listed.messages if to in one.recipients)) for to in (C, B)]
+    (at_c,) = late.recipients
+    assert (at_c.state, at_c.peer) == ("sent", "silent")
+    assert f"  {C:<17}  silent: call Duty officer, +" in "\n".join(lines(json.loads(late.model_dump_json())))
+    assert "silent" not in "\n".join(lines(json.loads(taken.model_dump_json())))
+
+
+def test_what_is_stuck_and_overdue_is_said() -> None:
+    """Nothing before the node looked; that nothing is stuck; what is, by group; and answers that are overdue."""
+    nothing = dict.fromkeys(("dead", "held", "quarantined", "deferred", "owed", "awaited"), 0)
+    assert top.stuck(None) == []
+    assert top.stuck({**nothing, "deferred": 3}) == ["● No message is stuck."]
+    assert top.stuck({**nothing, "held": 2}) == ["▲ Messages that do not go on by themselves: held: 2"]
+    found = top.stuck({**nothing, "dead": 1, "held": 2, "owed": 4})
+    assert found[0] == "✖ Messages that do not go on by themselves: dead: 1, held: 2"
+    assert found[1] == "✖ Overdue answers: owed by this centre: 4, owed by peers: 0"
 
 
 def test_local_time_is_that_of_the_seat() -> None:
@@ -218,6 +242,18 @@ async def test_a_terminal_shows_every_peer(seen: Network) -> None:
     text = out.getvalue()
     assert all(heading in text for heading in top.HEADINGS)
     assert all(cell in text for peer in found["peers"] for cell in top.row(peer))
+    assert f"{C}: call {top.row(found['peers'][0])[-1]}" in text
+
+
+async def test_a_narrow_terminal_shows_what_somebody_is_called_for(seen: Network) -> None:
+    """On 100 columns no heading or state is cut off, and whom to call stands above the table."""
+    found = json.loads(seen.model_dump_json())
+    out = io.StringIO()
+    Console(width=100, no_color=True, file=out).print(top.drawn(found, 100))
+    text = out.getvalue()
+    assert "…" not in text
+    assert all(heading.split()[0] in text for heading in top.NARROW)
+    assert f"{C}: call {top.row(found['peers'][0])[-1]}" in text
 
 
 def test_the_words_are_those_of_the_console() -> None:

@@ -58,10 +58,11 @@ def status_of(error: RelayError) -> int:
 def tell(error: RelayError) -> None:
     """Say on standard error what went wrong, where, and how to learn more."""
     say(f"relay: {error.detail} [{error.code}]")
-    for problem in error.problems[:LISTED]:
+    more = [one for one in error.problems if one.pointer or one.detail != error.detail]
+    for problem in more[:LISTED]:
         say(f"  {problem.pointer or '(whole)'}: {problem.detail} [{problem.code}]")
-    if len(error.problems) > LISTED:
-        say(f"  and {len(error.problems) - LISTED} more")
+    if len(more) > LISTED:
+        say(f"  and {len(more) - LISTED} more")
     say(f"`relay explain {error.code}` says what it means and what to do.")
 
 

@@ -42,7 +42,7 @@ def shape(
     give(_line("", ["T", *found["ages"]]))
     give(_line(TOTAL, [sum(found["total"]), *found["total"]]))
     for one in rows:
-        give(_line(_name(one), [one["messages"], *one["ages"]]))
+        give(_line(_name(one), [one["messages"], *one["ages"]]) + _of_these(one))
     if found["at"] is None:
         say("What is open at the peers was not counted yet since the node's start; ask again in some seconds.")
     else:
@@ -52,6 +52,13 @@ def shape(
 def _name(one: dict[str, Any]) -> str:
     name = one["centre"] or OWN
     return name if one["precedence"] is None else f"{name} {one['precedence']}"
+
+
+def _of_these(one: dict[str, Any]) -> str:
+    """Return how many of a queue's messages do not go on by themselves, or have little time left."""
+    said = [f"{name} {one[name]}" for name in ("dead", "held", "deferred") if one[name]]
+    said += [f"little time left: {one['at_risk']}"] if one["at_risk"] else []
+    return "".join(f"  {words}" for words in said)
 
 
 def _line(name: str, numbers: list[Any]) -> str:

@@ -32,6 +32,9 @@ HEADINGS = (
     "Centre", "State", "Last heard", "Oldest without a receipt", "To it", "From it", "Clock", "Versions", "Time there",
     "Duty contact",
 )  # fmt: skip
+WIDE = 150
+"""Columns of a terminal from which on every column is shown; a narrower one leaves out what nobody is called for."""
+NARROW = ("Centre", "State", "Last heard", "Oldest without a receipt", "To it", "From it", "Time there")
 STATES = {"heard": "● heard", "silent": "✖ silent", "never": "▲ not heard yet"}
 NOTHING = "–"  # noqa: RUF001 - as the console writes it
 
@@ -68,27 +71,31 @@ def _live(node: Client) -> None:
 
     console = Console(no_color=True, highlight=False, markup=False)
     with suppress(KeyboardInterrupt):
-        shown: RenderableType = drawn(_ask(node))
+        shown: RenderableType = drawn(_ask(node), console.width)
         with Live(shown, console=console, screen=True, auto_refresh=False) as live:
             while True:
                 time.sleep(REDRAW_SECONDS)
                 try:
-                    shown = drawn(_ask(node))
+                    shown = drawn(_ask(node), console.width)
                 except RelayError as error:
                     shown = f"{clean(error.detail)} [{error.code}]"
                 live.update(shown, refresh=True)
 
 
-def drawn(network: dict[str, Any]) -> RenderableType:
-    """Return what a terminal shows of a network."""
+def drawn(network: dict[str, Any], width: int = WIDE) -> RenderableType:
+    """Return what a terminal of so many columns shows of a network."""
     from rich.console import Group
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(*HEADINGS, box=None, padding=(0, 1), expand=True)
+    headings = HEADINGS if width >= WIDE else NARROW
+    table = Table(*(Column(name, overflow="fold") for name in headings), box=None, padding=(0, 1), expand=True)
     for peer in network["peers"]:
         calm = peer["state"] == "heard" and not peer["late"]
-        table.add_row(*(Text(cell) for cell in row(peer)), style="" if calm else "bold")
+        cells = dict(zip(HEADINGS, row(peer), strict=True))
+        if width < WIDE:  # the rate alone: bars that are cut off say nothing
+            cells |= {name: cells[name].partition(" ")[0] for name in ("To it", "From it")}
+        table.add_row(*(Text(cells[name]) for name in headings), style="" if calm else "bold")
     return Group(*(Text(line) for line in summary(network)), Text(""), table)
 
 
@@ -106,7 +113,9 @@ def summary(network: dict[str, Any]) -> list[str]:
     lines += [f"▲ {clean(one)}" for one in here["warnings"]]
     silent, late = (sum(bool(test(one)) for one in network["peers"]) for test in (_is_silent, lambda one: one["late"]))
     lines.append(_count(silent, "silent", "✖") if silent else "● No centre is silent.")
-    return [*lines, _count(late, "late", "▲")] if late else lines
+    lines += [_count(late, "late", "▲")] if late else []
+    lines += [f"  {peer['centre']}: call {_duty(peer)}" for peer in network["peers"] if _is_silent(peer) or peer["late"]]
+    return lines + stuck(network["stuck"])
 
 
 def row(peer: dict[str, Any]) -> list[str]:
@@ -114,7 +123,6 @@ def row(peer: dict[str, Any]) -> list[str]:
     offset, heard = peer["clock_offset_seconds"], peer["heard_seconds"]
     version = NOTHING if peer["directory_version"] is None else peer["directory_version"]
     differs = " ✖ other bytes than ours" if peer["directory_differs"] else ""
-    duty = peer["duty"]
     return [
         f"{peer['centre']} {clean(peer['name'])}",
         _state(peer),
@@ -126,7 +134,7 @@ def row(peer: dict[str, Any]) -> list[str]:
         NOTHING if offset is None else f"{round(offset, 1) + 0.0:+.1f} s",
         f"{peer['release'] or NOTHING} directory {version}{differs}",
         NOTHING if peer["local_time"] is None else f"{peer['local_time'][11:16]} ({peer['utc_offset']})",
-        clean(f"{duty['name']}, {duty['telephone']}, {duty['email']}"),
+        _duty(peer),
     ]
 
 
@@ -163,6 +171,25 @@ def _rate(rate: dict[str, Any]) -> str:
     tens = rate["tens"][-SPARK_MINUTES * TENS_A_MINUTE :]
     minutes = [sum(tens[at : at + TENS_A_MINUTE]) for at in range(0, len(tens), TENS_A_MINUTE)]
     return f"{rate['per_second']:.1f}/s {sparkline(minutes)}".rstrip()
+
+
+def stuck(seen: dict[str, int] | None) -> list[str]:
+    """Return what does not go on by itself, and which answers are overdue; nothing before the node looked."""
+    if seen is None:
+        return []
+    groups = {name: seen[name] for name in ("dead", "held", "quarantined") if seen[name]}
+    said = ["● No message is stuck."]
+    if groups:
+        listed = ", ".join(f"{name}: {number}" for name, number in groups.items())
+        said = [f"{'▲' if [*groups] == ['held'] else '✖'} Messages that do not go on by themselves: {listed}"]
+    if seen["owed"] or seen["awaited"]:
+        said += [f"✖ Overdue answers: owed by this centre: {seen['owed']}, owed by peers: {seen['awaited']}"]
+    return said
+
+
+def _duty(peer: dict[str, Any]) -> str:
+    duty = peer["duty"]
+    return clean(f"{duty['name']}, {duty['telephone']}, {duty['email']}")
 
 
 def _is_silent(peer: dict[str, Any]) -> bool:

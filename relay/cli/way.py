@@ -9,10 +9,12 @@ import typer
 
 from relay.cli.client import AsJson, Config, TokenFile, Url, client, where
 from relay.cli.ends import give
+from relay.cli.top import clean
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="A message's id, sent or received.")]
 
 _UNKNOWN = "?"
+_SAID = {"silent": "silent", "never": "not heard yet"}
 
 
 def show(message_id: Id, as_json: AsJson = False, config: Config = None, url: Url = None, token_file: TokenFile = None) -> None:
@@ -56,10 +58,18 @@ def _recipient(one: dict[str, Any]) -> list[str]:
         steps.append((one["state"], one["since"], one["code"] or ""))
     said = [_line(name, state, at, more) for state, at, more in steps if at]
     said += [_line(name, "again", one["next_attempt"], "")] if one["next_attempt"] else []
+    said += _awaited(name, one.get("peer"), one.get("duty"))
     return said + [
         _line(name, note["state"], note["at"], _joined(note["code"], f"came late: {one['state']} stands"))
         for note in one["notes"]
     ]
+
+
+def _awaited(name: str, peer: str | None, duty: dict[str, str] | None) -> list[str]:
+    """Return whom to call about a recipient that does not live and whose word is awaited."""
+    if peer not in _SAID or duty is None:
+        return []
+    return [f"  {name:<17}  {_SAID[peer]}: call {clean(duty['name'])}, {clean(duty['telephone'])}, {clean(duty['email'])}"]
 
 
 def _recalled(recipients: list[dict[str, Any]]) -> list[str]:

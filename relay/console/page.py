@@ -17,7 +17,7 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from relay.clients import Role
 from relay.console import rendering
@@ -107,7 +107,18 @@ async def show(request: Request, template: str, values: dict[str, Any], status: 
 async def show_error(request: Request, error: Exception, status: int | None = None) -> Response:
     """Return the page of an error: what happened, what it means, what to do."""
     refusal = refusal_of(error)
-    return await show(request, "error.html", {"error": trouble_words(refusal)}, status or http_status(refusal))
+    said = {"error": trouble_words(refusal), "back_to": _page_above(request)}
+    return await show(request, "error.html", said, status or http_status(refusal))
+
+
+def _page_above(request: Request) -> str:
+    """Return the page from which an address is reached: the longest beginning of it at which there is a page."""
+    above = request.url.path.rstrip("/")
+    while above := above.rpartition("/")[0]:
+        scope = {**request.scope, "path": above, "method": "GET"}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            return above
+    return "/"
 
 
 def trouble_words(error: RelayError) -> dict[str, Any]:

@@ -14,13 +14,14 @@ from relay.console.page import Page, text
 from relay.errors import NotFound
 from relay.store.approvals import Approval
 from relay.views import trouble
+from relay.views.message import way
 from relay.views.trouble import ACTS, SIDES, Side
 from relay.web import steering
 from relay.web.served import here
 from relay.web.steering import Verb
 
 SAID: dict[tuple[str, str], str] = {
-    ("sent", "hold"): text("Message %(id)s is held: it is not sent until it is released."),
+    ("sent", "hold"): text("Message %(id)s is held: it is not sent, or not sent again, until it is released."),
     ("sent", "release"): text("Message %(id)s is released: it goes on."),
     ("sent", "replay"): text("Message %(id)s is sent again to whoever has not ended it."),
     ("sent", "discard"): text("Message %(id)s is discarded: cancelled wherever it had not ended; what a peer holds stays there."),
@@ -35,8 +36,10 @@ WAITS = text("It waits for a second person, until %(until)s: nothing was done ye
 async def gather(request: Request) -> dict[str, Any]:
     """Return where the message stands, at each recipient if it is ours."""
     side, message = _named(request)
-    entries = await trouble.one(here(request).node, side, message)
-    return {"side": side, "message": message, "entries": entries, "acts": entries[0].acts}
+    node = here(request).node
+    entries = await trouble.one(node, side, message)
+    recipients = (await way(node, message)).recipients if side == "sent" else []
+    return {"side": side, "message": message, "entries": entries, "acts": entries[0].acts, "recipients": recipients}
 
 
 async def steer(request: Request) -> Response:

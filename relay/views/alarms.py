@@ -8,7 +8,9 @@ from __future__ import annotations
 from pydantic import Field
 
 from relay.deadlines import Alarm, Promise
-from relay.store import Connection, peers
+from relay.store import Connection
+from relay.store import peers as stored
+from relay.views import peers
 from relay.views.explained import Explained, explained
 from relay.views.peers import Duty
 from relay.views.times import Moment, Shown
@@ -45,11 +47,14 @@ def late(here: Here, most: int | None = None) -> list[RaisedAlarm]:
 async def of_peers(here: Here) -> list[PeerTrouble]:
     """Return what was last wrong with each peer, the newest first."""
 
-    def read(connection: Connection) -> dict[str, peers.Alarm]:
-        return peers.alarms(connection)
+    def read(connection: Connection) -> dict[str, stored.Alarm]:
+        return stored.alarms(connection)
 
     raised = await here.centre.store.read(read)
-    found = [PeerTrouble(peer=peer, at=one.at, why=explained(one.code), duty=_duty(here, peer)) for peer, one in raised.items()]
+    found = [
+        PeerTrouble(peer=peer, at=one.at, why=explained(one.code), duty=peers.duty(here.node, peer))
+        for peer, one in raised.items()
+    ]
     return sorted(found, key=lambda one: (-one.at, one.peer))[:MOST]
 
 
@@ -60,10 +65,5 @@ def _late(here: Here, alarm: Alarm) -> RaisedAlarm:
         promise=alarm.promise,
         messages=alarm.messages,
         oldest_at=alarm.since,
-        contact=_duty(here, alarm.peer),
+        contact=peers.duty(here.node, alarm.peer),
     )
-
-
-def _duty(here: Here, peer: str) -> Duty | None:
-    contact = here.node.deadlines.contact(peer)
-    return None if contact is None else Duty(name=contact.name, telephone=contact.telephone, email=contact.email)

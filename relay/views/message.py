@@ -24,13 +24,15 @@ from relay.store.clocks import Clock
 from relay.store.history import Step
 from relay.store.outgoing import Sent
 from relay.store.traces import ReceivedEvidence, SentEvidence
-from relay.views import recipient
+from relay.views import peers, recipient
 from relay.views.recipient import AtRecipient, TakenBack
 from relay.views.requests import OpenClock, shown
 from relay.views.times import Moment, Shown
 from relay.web.served import Served
 
 VERSIONS = ("updates", "cancels")
+AWAITED = frozenset({"queued", "sent", "accepted", "deferred"})
+"""States in which the recipient is expected to act, or the broker for it."""
 
 
 class HereNow(Shown):
@@ -202,7 +204,10 @@ def kind_of(centre: Centre, tokens: frozenset[str]) -> str | None:
 
 
 def _recipient(node: Served, of: _Sent, to: str, steps: Sequence[Step], recall: TakenBack | None) -> AtRecipient:
-    return recipient.of_ours(of.evidence, of.receipts, to, steps, recall, node.pump.next_attempt(to, of.sent.lane))
+    found = recipient.of_ours(of.evidence, of.receipts, to, steps, recall, node.pump.next_attempt(to, of.sent.lane))
+    if found.state not in AWAITED:
+        return found
+    return found.model_copy(update={"peer": node.heartbeats.state(to), "duty": peers.duty(node, to)})
 
 
 def _addressed(centre: Centre, core: Core, row: Received) -> list[AtRecipient]:

@@ -83,12 +83,24 @@ class ThisCentre(Shown):
     utc_offset: str | None
 
 
+class Stuck(Shown):
+    """What does not go on by itself here, of both sides, and answers that are overdue, as the node last saw."""
+
+    dead: int = Field(description="messages that nobody tries again by itself; what was sent counts once for each recipient")
+    held: int = Field(description="messages that an operator parked")
+    quarantined: int = Field(description="messages that were refused on arrival")
+    deferred: int = Field(description="messages that are tried again by themselves, later")
+    owed: int = Field(description="overdue answers that this centre owes")
+    awaited: int = Field(description="overdue answers that peers owe this centre")
+
+
 class Network(Shown):
     """The network as this centre sees it now."""
 
     at: Moment
     centre: ThisCentre
     peers: list[Peer] = Field(description="silent ones first, then late ones, then those not heard yet")
+    stuck: Stuck | None = Field(description="what does not go on by itself, and what is overdue; null: not looked at yet")
     observed_at: Moment | None = Field(description="when what is open and the rates were looked at; null: not yet")
     trouble: list[str] = Field(description="sentences: what can't be known now, and why")
 
@@ -114,6 +126,7 @@ async def network(node: Served, readiness: Asked | None = None) -> Network:
         at=now,
         centre=_centre(node, problems, seen, now),
         peers=sorted(shown, key=_urgency),
+        stuck=_stuck(seen) if seen else None,
         observed_at=seen.at if seen else None,
         trouble=list(dict.fromkeys([*trouble, *([node.observer.trouble.detail] if node.observer.trouble else [])])),
     )
@@ -143,9 +156,21 @@ def _centre(node: Served, problems: tuple[str, ...], seen: Observation | None, n
         release=relay.__version__,
         broker_connected=node.broker.connected.is_set(),
         unsent_envelopes=node.pump.waiting,
-        open_messages=sum(peer.open for peer in seen.peers) if seen else None,
+        open_messages=seen.open if seen else None,
         local_time=time,
         utc_offset=offset,
+    )
+
+
+def _stuck(seen: Observation) -> Stuck:
+    sent, received = seen.sent_aside, seen.received_aside
+    return Stuck(
+        dead=sent.dead + received.dead,
+        held=sent.held + received.held,
+        quarantined=sent.quarantined + received.quarantined,
+        deferred=sent.deferred + received.deferred,
+        owed=seen.received.overdue,
+        awaited=seen.asked.overdue,
     )
 
 

@@ -15,6 +15,9 @@ from relay.store import Connection, compared, peers
 from relay.views.times import Moment, Shown
 from relay.web.served import Served
 
+Liveness = Literal["heard", "silent", "never"]
+"""Whether a peer lives: silent when three of its heartbeats are missing, never when none came since the node's start."""
+
 
 class Duty(Shown):
     """Whom to call at a centre, at any hour."""
@@ -47,7 +50,7 @@ class PeerState(Shown):
     """What is known of a peer from its heartbeats; null before the first."""
 
     centre: str
-    state: Literal["heard", "silent", "never"] = Field(description="silent: three heartbeats missed; never: none since the start")
+    state: Liveness = Field(description="silent: three heartbeats missed; never: none since the start")
     heard_at: Moment | None = Field(description="when its last heartbeat came, also before the node's start")
     clock_offset_seconds: float | None = Field(description="its clock less ours")
     epoch: int | None
@@ -76,6 +79,12 @@ def rows(connection: Connection) -> Rows:
 def others(node: Served) -> list[Member]:
     """Return the other active centres, by id."""
     return [member for id_, member in sorted(node.centre.directory.active.items()) if id_ != node.centre.id]
+
+
+def duty(node: Served, peer: str) -> Duty | None:
+    """Return whom to call at a peer, None when it is no member any more."""
+    contact = node.deadlines.contact(peer)
+    return None if contact is None else Duty(name=contact.name, telephone=contact.telephone, email=contact.email)
 
 
 def peer(node: Served, member: Member, found: Rows) -> PeerState:

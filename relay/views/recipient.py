@@ -15,6 +15,7 @@ from relay.receipts import TERMINAL
 from relay.store.aside import Received
 from relay.store.history import ENDED, FINAL, WAITS, Step
 from relay.store.traces import SentEvidence
+from relay.views.peers import Duty, Liveness
 from relay.views.times import Moment, Shown
 
 
@@ -61,6 +62,8 @@ class AtRecipient(Reached):
     next_attempt: Moment | None = Field(description="when what is deferred is tried again, where that is known")
     notes: list[LateWord] = Field(description="what came after the terminal state and against it")
     recall: TakenBack | None = Field(description="how far it is taken back there; null: nothing takes it back")
+    peer: Liveness | None = Field(default=None, description="whether the peer lives whose word is awaited; null: none is")
+    duty: Duty | None = Field(default=None, description="whom to call there while its word is awaited")
 
 
 def of_ours(

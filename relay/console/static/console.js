@@ -6,6 +6,45 @@
   const region = document.getElementById("live");
   const banner = document.getElementById("banner");
   const asOf = document.getElementById("asof");
+
+  // In a narrow window a row stands as a card, whose cells say by themselves under which heading they stand; what is empty is left out.
+  function label(root) {
+    for (const table of root.querySelectorAll("table.rows")) {
+      const headings = [...table.tHead.rows[0].cells].map((one) => one.textContent);
+      for (const row of table.tBodies[0].rows) {
+        [...row.cells].forEach((cell, index) => {
+          if (cell.colSpan === 1) cell.dataset.heading = headings[index];
+          cell.classList.toggle("nothing", ["", "–"].includes(cell.textContent.trim()));
+        });
+      }
+      table.classList.add("cards");
+    }
+    return root;
+  }
+
+  // A form whose answer is a file leaves its page as it is, with a token that was used: filled in anew, it gets another.
+  async function renew(form) {
+    const page = parsed(await (await fetch(location.href)).text());
+    const again = page.querySelector(`form[action="${form.getAttribute("action")}"] [name=csrf]`);
+    if (again) form.elements.csrf.value = again.value;
+  }
+
+  function sent(event) {
+    const form = event.target, { file, sent, anew } = form.dataset;
+    if (file === undefined) return;
+    form.dataset.sent = "";
+    if (sent === undefined || anew === undefined) return;
+    event.preventDefault();
+    delete form.dataset.sent;
+    delete form.dataset.anew;
+    renew(form).finally(() => form.requestSubmit());
+  }
+
+  const parsed = (html) => label(new DOMParser().parseFromString(html, "text/html").body);
+
+  label(document);
+  document.addEventListener("submit", sent);
+  document.addEventListener("input", (event) => { if (event.target.form) event.target.form.dataset.anew = ""; });
   if (!status || !region || !window.EventSource) return;
 
   const PATIENCE = 6000; // milliseconds; the node speaks every second
@@ -50,8 +89,6 @@
     after.forEach((one, index) => (index < before.length ? morph(before[index], one) : was.append(one)));
     before.slice(after.length).forEach((one) => one.remove());
   }
-
-  const parsed = (html) => new DOMParser().parseFromString(html, "text/html").body;
 
   function replace(html) {
     const focused = region.contains(document.activeElement) ? document.activeElement : null;
