@@ -203,7 +203,7 @@ def destroyable(one: Standing, register: Directory) -> datetime:
     last = last_moment(one.listed) if one.listed is not None else register.issued_at
     if one.use != "sealing":
         return last
-    return last + timedelta(hours=register.policy.max_expiry_hours) + KEPT_AFTER
+    return _moved(last, timedelta(hours=register.policy.max_expiry_hours) + KEPT_AFTER)
 
 
 def warnings(found: Sequence[Standing], now: datetime) -> list[str]:
@@ -253,7 +253,15 @@ def _changes(key: Key) -> Iterable[datetime]:
     """Yield the moments at which another key may count."""
     for moment in (key.valid_from, key.valid_until, key.revoked_from):
         if moment is not None:
-            yield from (moment - SKEW, moment, moment + SKEW)
+            yield from (_moved(moment, -SKEW), moment, _moved(moment, SKEW))
+
+
+def _moved(moment: datetime, by: timedelta) -> datetime:
+    """Return a moment moved; one at the end of the calendar, where authorities may put what never ends, stays."""
+    try:
+        return moment + by
+    except OverflowError:
+        return moment
 
 
 def _last(listed: Iterable[Key], held: Mapping[str, SigningKey]) -> str:

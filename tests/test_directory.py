@@ -131,6 +131,12 @@ WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
     "an entitlement to nothing": lambda it: it["members"][0].update(publish=[{"crime_types": [], "regions": ["001"]}]),
     "another network": lambda it: it.update(network="0" * 64),
     "version 0": lambda it: it.update(version=0),
+    "an end beyond the calendar": lambda it: it.update(expires_at="9999-12-31T23:59:59-12:00"),
+    "a key from before the calendar": lambda it: it["members"][0]["keys"][0].update(valid_from="0001-01-01T00:00:00+12:00"),
+    "deadlines in a thousand years": lambda it: it.update(policy={"max_expiry_hours": 9_000_000}),
+    "keeping for a million years": lambda it: it.update(
+        policy={"retention": {"other": {"default_days": 1, "most_days": 4 * 10**8}}}
+    ),
 }
 
 

@@ -221,6 +221,19 @@ def test_nobody_is_warned_of_a_key_that_another_follows() -> None:
     assert said == ["The last signing key is valid for 2 more days, until 2026-05-06."]
 
 
+def test_a_key_may_be_valid_from_the_first_to_the_last_moment_of_the_calendar() -> None:
+    """What authorities write for a key that never ends harms no node that holds it."""
+    first, last = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    ever = [key(private, first, last) for private in (signing(0), sealing(0))]
+    ring = Keyring("ALFA", [signing(0)], [sealing(0)], STORAGE)
+    ring.follow(lambda: register(*ever))
+    assert ring.trouble(to_ms(NOW)) is None
+    assert ring.signing(to_ms(NOW)).id == signing(0).id
+    for one in ring.standings(to_ms(NOW)):
+        assert (one.state, destroyable(one, register(*ever))) == ("valid", last)
+    assert warnings(ring.standings(to_ms(NOW)), NOW) == []
+
+
 def test_a_sealing_key_is_needed_until_the_longest_deadline_and_a_week_have_passed() -> None:
     """Counted from its last moment; a signing key is of no use after that; one not listed counts from the directory's day."""
     opens, signs = key(sealing(0), NOW - DAY, NOW + DAY), key(signing(0), NOW - DAY, NOW + DAY, NOW)

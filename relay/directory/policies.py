@@ -12,14 +12,16 @@ from relay.envelope import MAX_ENVELOPE_BYTES
 from relay.keys import SealingAlgorithm
 
 MAX_WITNESSES = 5
+MOST_HOURS, MOST_DAYS = 10 * 365 * 24, 100 * 366
+"""Ten years of waiting for a recipient, a century of keeping: whatever is added to a time stays within what can be written."""
 FourEyes = Literal["replay", "quarantine-release", "purge"]
 
 
 class Retention(Record):
     """How long a kind of message is kept, in days: unless it says so itself, and at most."""
 
-    default_days: int = Field(ge=1)
-    most_days: int = Field(ge=1)
+    default_days: int = Field(ge=1, le=MOST_DAYS)
+    most_days: int = Field(ge=1, le=MOST_DAYS)
 
 
 class RetentionPolicy(Record):
@@ -51,8 +53,8 @@ class Policy(Record):
     """The rules every member's node applies."""
 
     suites: tuple[SealingAlgorithm, ...] = ("mlkem768-x25519", "x25519")
-    default_expiry_hours: int = Field(default=72, ge=1)
-    max_expiry_hours: int = Field(default=24 * 30, ge=1)
+    default_expiry_hours: int = Field(default=72, ge=1, le=MOST_HOURS)
+    max_expiry_hours: int = Field(default=24 * 30, ge=1, le=MOST_HOURS)
     retention: RetentionPolicy = RetentionPolicy()
     witnesses: tuple[CentreId, ...] = Field(
         default=(),

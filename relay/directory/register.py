@@ -7,7 +7,7 @@ that it is right.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Literal
 
@@ -101,6 +101,8 @@ def _check(directory: Directory) -> None:
         raise ValueError("one key stands there twice, and a key has one owner and one use")
     if not set(directory.policy.witnesses) <= set(ids):
         raise ValueError("a witness is no member")
+    for moment in (directory.issued_at, directory.warn_after, directory.expires_at):
+        _check_moment(moment)
     for member in directory.members:
         _check_member(member)
 
@@ -115,7 +117,17 @@ def _check_member(member: Member) -> None:
             raise ValueError(f"{member.id} is entitled to {wrong[:SHOWN]!r}, which is no crime type or M49 region")
 
 
+def _check_moment(moment: datetime) -> None:
+    """Refuse what no clock in UTC can show: within hours of the calendar's ends, and beyond them by its offset."""
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{moment.isoformat()} is no moment in UTC that can be written") from None
+
+
 def _check_key(member: str, key: Key) -> None:
+    for moment in filter(None, (key.valid_from, key.valid_until, key.revoked_from)):
+        _check_moment(moment)
     raw = decoded(key.public)
     if key.id != key_id(key.algorithm, raw):
         raise ValueError(f"key {key.id} of {member} is not named after its bytes")
