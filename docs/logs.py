@@ -26,9 +26,14 @@ $ grep -h 01a208ec-791d-76a5-883d-978fff7d0cac bru/relay.jsonl lyo/relay.jsonl
 
 The lines of its way, in this order at its origin: `message.submitted`, `message.sent` (or `message.caught-up`, for each peer that
 had been left out), and for each peer `message.accepted` and `message.delivered`, or `message.rejected`, `message.expired`,
-`message.cancelled`; on the way perhaps `message.resent` or `message.dead`. At its recipient: `message.taken`, `message.given`,
-`message.handed-over`, or `inbox.rejected`, `handover.deferred`, `handover.rejected`, `handover.dead`; and `message.recalled` when
-it was taken back. A receipt may overtake the broker's confirm.
+`message.cancelled`; on the way perhaps `message.resent` or `message.dead`, and `message.voided` for a peer that asks for it after
+its end. At its recipient: `message.taken`, `message.given`, `message.handed-over`, or `inbox.rejected`, `handover.deferred`,
+`handover.rejected`, `handover.dead`; and `message.recalled` when it was taken back. At both, when its time is up:
+`retention.purged` (`retention.rejected` before it, where the centre's system never took it). A receipt may overtake the broker's
+confirm.
+
+A message that never came has no id at its recipient. That its origin won't send it is `inbox.voided` there, with the sequences
+that this is about; `message.voided` at its origin has the same as `first`.
 
 `age_ms` says how long after its beginning a step came: the id begins with the time at which it was given, by its origin's clock.
 A peer's clock that is wrong shows there.

@@ -150,21 +150,22 @@ class Laggards:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _revive(self) -> None:
-        """Let what was dead be behind again, and bury what is for those who left."""
+        """Let what was dead be behind again, and bury what is for those who left and is not dead yet."""
         centre, version = self._centre, self._centre.directory.version
 
-        def begin(connection: Connection) -> dict[str, int]:
-            behind.revive(connection)
+        def begin(connection: Connection) -> dict[str, dict[int, int]]:
             left = [one for one in behind.recipients(connection) if centre.directory.member(one) is None]
+            behind.revive(connection, but=left)
             return {one: behind.bury(connection, one, "recipient-left", centre.now()) for one in left}
 
         points.reach(Point.BEHIND_COMMIT_BEFORE)
         buried = await centre.store.write(begin)
         points.reach(Point.BEHIND_COMMIT_AFTER)
-        for peer, count in buried.items():
-            if count:
-                centre.log.warning(Event.OUTBOX_DEAD, peer=peer, code="recipient-left", envelopes=count)
         self._version = version
+        for peer, masks in buried.items():
+            if masks:
+                centre.log.warning(Event.OUTBOX_DEAD, peer=peer, code="recipient-left", envelopes=len(masks))
+                await self._say_dead(peer, "recipient-left", masks)
 
     async def run(self) -> None:
         """Let whoever is behind catch up, until cancelled."""
@@ -265,12 +266,22 @@ class Laggards:
         only = None if code in retry.OF_ONE_PEER else again.n
         bury = partial(behind.bury, recipient=lane[0], code=code, at=self._centre.now(), n=only)
         points.reach(Point.DEAD_COMMIT_BEFORE)
-        count = await self._centre.store.write(bury)
+        masks = await self._centre.store.write(bury)
         points.reach(Point.DEAD_COMMIT_AFTER)
-        self._centre.log.warning(Event.OUTBOX_DEAD, peer=lane[0], lane=lane[1], code=code, envelopes=count)
-        if only is not None:
-            own = ({"message": message} for message in again.messages(again.open))
-            self._centre.log.messages(Event.MESSAGE_DEAD, own, envelope=again.id, peer=lane[0], lane=lane[1], code=code)
+        self._centre.log.warning(Event.OUTBOX_DEAD, peer=lane[0], lane=lane[1], code=code, envelopes=len(masks))
+        await self._say_dead(lane[0], code, masks)
+
+    async def _say_dead(self, peer: str, code: str, masks: dict[int, int]) -> None:
+        """Say it of each message, some envelopes at a time; what is dead is so whether or not its line can be written."""
+        centre, numbers = self._centre, list(masks)
+        try:
+            for at in range(0, len(numbers), PAGE):
+                page = {n: masks[n] for n in numbers[at : at + PAGE]}
+                for one in await centre.store.read(partial(behind.named, masks=page)):
+                    own = ({"message": message} for message in one.messages)
+                    centre.log.messages(Event.MESSAGE_DEAD, own, envelope=one.id, peer=peer, lane=one.lane, code=code)
+        except StoreTrouble as trouble:
+            centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
 
     async def _note(self, lane: Lane, done: Sequence[_Done]) -> None:
         """Commit what was sent, and count it as under way."""

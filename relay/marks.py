@@ -32,7 +32,7 @@ from relay.copies import EVERYTHING, PURGED, Copies, Reason
 from relay.errors import BrokerTrouble, Refused, Rejected, RelayError, StoreTrouble
 from relay.log import Event
 from relay.points import Point
-from relay.receipts import MAX_RANGES, Mark, Nack, Void
+from relay.receipts import MAX_RANGES, Mark, Nack, Statement, Void
 from relay.retry import RESEND_LONGEST_MS, Allowance, Attempt, Resent
 from relay.seal import Opened
 from relay.store import Connection, behind, ended, incoming, outgoing
@@ -290,6 +290,8 @@ class Marks:
         if made.voids:
             self._control.post(peer, Void(statements=made.voids))
             points.reach(Point.VOID_POSTED)
+            log, own = self._centre.log, (_voided(again, one) for one in made.voids)
+            log.messages(Event.MESSAGE_VOIDED, own, envelope=again.id, peer=peer, lane=again.lane, epoch=again.epoch)
         if not made.gone:
             return
         now = self._centre.now()
@@ -303,6 +305,12 @@ class Marks:
         points.reach(Point.GONE_COMMIT_AFTER)
         self._settled(done.settled)
         done.tell(self._centre.log)
+
+
+def _voided(again: Again, one: Statement) -> dict[str, object]:
+    """Return what a line says of a message that a void names; each statement names one."""
+    (message,) = again.messages(1 << (one.first - again.first))
+    return {"message": message, "first": one.first, "state": one.state, **({"code": one.code} if one.code else {})}
 
 
 def _asked(nack: Nack, first: int, last: int) -> int:

@@ -18,6 +18,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from relay import points
 from relay.audit import AuditStep
@@ -31,7 +32,7 @@ from relay.receipts import Statement
 from relay.store import Connection, incoming, recalled, retained
 from relay.store.incoming import Place
 from relay.store.recalled import Buried
-from relay.store.retained import Due, Found, Gone, Hold, Page
+from relay.store.retained import Due, Found, Gone, Hold, Page, Side
 
 FIRST_SECONDS = 10.0
 PAGE = 500
@@ -145,6 +146,8 @@ class Retention:
         self._post(posted)
         for one in buried:
             self._centre.metrics.purged.labels(one.code).inc(len(one.purged))
+            own = ({"message": recalled} for recalled in one.messages)
+            self._centre.log.messages(Event.MESSAGE_RECALLED, own, code=one.code)
         self._centre.log.warning(Event.HOLD_LIFTED, message=message, purged=sum(len(one.purged) for one in buried))
         if buried:
             await self._centre.store.scrub()
@@ -182,7 +185,18 @@ class Retention:
         points.reach(Point.PURGE_COMMIT_AFTER)
         self._post(posted)
         self._centre.metrics.purged.labels(CODE).inc(len(gone.commitments))
-        return [one for one in portion if one.id in gone.ids]
+        done = [one for one in portion if one.id in gone.ids]
+        self._say_of_each(portion[0].side, [one.id for one in done], gone.expired, actor)
+        return done
+
+    def _say_of_each(self, side: Side, gone: Sequence[str], rejected: Sequence[Any], actor: str | None) -> None:
+        """Log what became of each message: rejected first where nobody had taken it, then purged."""
+        log, by = self._centre.log, {"actor": actor} if actor is not None else {}
+        if rejected:
+            own = ({"message": row.id, "peer": row.origin} for row in rejected)
+            log.messages(Event.RETENTION_REJECTED, own, code="expired", **by)
+        if gone:
+            log.messages(Event.RETENTION_PURGED, ({"message": message} for message in gone), side=side, **by)
 
     def _expire(self, connection: Connection, places: Sequence[Place], now: int) -> Posted:
         """Say that messages were never taken by the centre's system: to their origins, and to the record."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
 from relay import limits, receipts
@@ -21,6 +22,24 @@ from relay.store import Connection, incoming, voided
 from relay.store.incoming import Range
 
 STATES = frozenset({"expired", "cancelled"})
+MOST_LINES = 64
+"""Lines that one void may cause; its messages are counted in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Closed:
+    """Consecutive sequences that a void closed."""
+
+    state: str
+    epoch: int
+    lane: str
+    first: int
+    last: int
+
+    @property
+    def messages(self) -> int:
+        """How many messages that is."""
+        return self.last - self.first + 1
 
 
 class Voids:
@@ -38,18 +57,19 @@ class Voids:
         if not incoming.is_news(connection, sender, core.epoch, core.type, core.to[0].first):
             return None
         said = [one for one in receipts.read(Void, content).statements if one.state in STATES]
-        closed: dict[str, int] = {}
+        closed: list[_Closed] = []
         leaves = []
         for statement in said:
             if missing := _missing(connection, sender, statement):
                 if not self._close(connection, sender, statement, missing, now):
                     break
                 commitments = _commitments(statement, missing)
-                closed[statement.state] = closed.get(statement.state, 0) + len(commitments)
+                for first, last in missing:
+                    _add(closed, _Closed(statement.state, statement.epoch, statement.lane, first, last))
                 leaf = partial(self._centre.audit.leaf, AuditStep.VOIDED, now, envelope=core.id, peer=sender)
                 leaves.append(leaf(commitments=commitments, code=statement.state))
         self._centre.audit.append(connection, leaves)
-        return partial(self._count, sender, closed) if closed else None
+        return partial(self._say, sender, core.id, closed) if closed else None
 
     def _close(self, connection: Connection, sender: str, statement: Statement, missing: list[tuple[int, int]], now: int) -> bool:
         """Close what a statement names; return False when its sender's lane has too many gaps for that."""
@@ -64,10 +84,25 @@ class Voids:
             voided.trim(connection, sender, limits.MOST_VOID_RANGES)
         return True
 
-    def _count(self, sender: str, closed: dict[str, int]) -> None:
-        for state, count in closed.items():
-            self._centre.metrics.voided.labels(sender, state).inc(count)
-            self._centre.log.warning(Event.INBOX_VOIDED, peer=sender, state=state, messages=count)
+    def _say(self, sender: str, envelope: str, closed: list[_Closed]) -> None:
+        """Count what was closed, and log each run of it; of a void with very many the rest is one line for each state."""
+        log, rest = self._centre.log, Counter[str]()
+        for one in closed:
+            self._centre.metrics.voided.labels(sender, one.state).inc(one.messages)
+        for one in closed[:MOST_LINES]:
+            where = {"lane": one.lane, "epoch": one.epoch, "first": one.first, "last": one.last}
+            log.warning(Event.INBOX_VOIDED, peer=sender, envelope=envelope, state=one.state, messages=one.messages, **where)
+        for one in closed[MOST_LINES:]:
+            rest[one.state] += one.messages
+        for state, messages in rest.items():
+            log.warning(Event.INBOX_VOIDED, peer=sender, envelope=envelope, state=state, messages=messages)
+
+
+def _add(closed: list[_Closed], new: _Closed) -> None:
+    """Add a run of sequences, to the last one where it goes on."""
+    if closed and replace(closed[-1], first=new.first, last=new.last) == new and closed[-1].last + 1 == new.first:
+        new = replace(new, first=closed.pop().first)
+    closed.append(new)
 
 
 def _missing(connection: Connection, sender: str, statement: Statement) -> list[tuple[int, int]]:

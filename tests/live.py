@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +19,13 @@ import aio_pika
 import httpx2
 import pytest
 
-from relay import messages, topology
+from relay import log, messages, topology
 from relay.directory import Directory, Signatures, digest, sign
 from relay.envelope import new_id
 from relay.handover import Given
 from relay.keys import SigningKey
+from relay.log import Event
+from relay.log.lines import Lines
 from relay.network import Network, load_network, write_network
 from relay.node import Node, open_node
 from relay.outbox import Stored, Submission
@@ -151,6 +154,31 @@ class Live:
         async with connection, connection.channel() as channel:
             queue = await channel.get_queue(topology.queue(centre, lane), ensure=False)
             return (await queue.purge()).message_count or 0
+
+
+class Heard:
+    """The lines about messages that the nodes of this process write from now on, whatever their log is set up for."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.lines: list[dict[str, Any]] = []
+        patch.setattr(log._now, "lines", Lines(self))
+        patch.setattr(log._now, "least", logging.INFO)
+
+    def write(self, text: str) -> int:
+        """Take lines."""
+        self.lines += map(json.loads, text.splitlines())
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: no line waits."""
+
+    def isatty(self) -> bool:
+        """Nobody reads along."""
+        return False
+
+    def said(self, event: Event, centre: str = "") -> list[dict[str, Any]]:
+        """Return the lines of an event, of one centre or of all."""
+        return [one for one in self.lines if one["event"] == event and centre in ("", one["centre"])]
 
 
 async def eventually(holds: Callable[[], Any], seconds: float = 20) -> None:

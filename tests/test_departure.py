@@ -13,12 +13,15 @@ import aio_pika
 import httpx2
 import pytest
 from sqlalchemy import select
+from structlog.testing import capture_logs
 
-from relay import copies, envelope, messages, receipts, seal, topology
+from relay import copies, envelope, laggards, messages, receipts, seal, topology, voids
+from relay.centre import Centre
 from relay.clock import from_ms
 from relay.desk import Order
 from relay.envelope import Envelope
-from relay.errors import Conflict, NotFound
+from relay.errors import Conflict, NotFound, Refused
+from relay.log import Event
 from relay.outbox import Stored, Submission
 from relay.rabbit import Management, PrivateBroker
 from relay.receipts import Nack, Void
@@ -26,7 +29,7 @@ from relay.retry import RESEND_AGAIN_MS, RESEND_LONGEST_MS, Allowance, Resent, d
 from relay.store import Connection, behind, ended, outgoing, parked, purged
 from relay.store.tables import OUTBOX_MESSAGE
 from relay.windows import Windows
-from tests.live import LANE, Live, eventually, message, private_network
+from tests.live import LANE, Heard, Live, eventually, message, private_network
 
 A, B, C = CENTRES = ("DEPA", "DEPB", "DEPC")
 
@@ -208,8 +211,12 @@ async def test_what_is_asked_for_goes_again_in_the_form_asked_for(live: Live, re
         assert all(isinstance(content, bytes) and b"ASK-" in content for content in contents)
 
 
-async def test_what_was_purged_is_left_out_and_named_in_a_void(live: Live) -> None:
-    """Of an envelope that lost a message to purging the others go again in runs; the one is ended, and its peer told so."""
+async def test_what_was_purged_is_left_out_and_named_in_a_void(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an envelope that lost a message to purging the others go again in runs; the one is ended, and its peer told so.
+
+    Both say so in their logs, the one with the message's id, the other with its sequence.
+    """
+    heard = Heard(monkeypatch)
     await live.stop(B)
     stored = await together(live, *(message(case_number=f"GONE-{number}", to=[B]) for number in range(3)))
     await live.reaches(A, stored[-1].id, B, "sent")
@@ -220,13 +227,33 @@ async def test_what_was_purged_is_left_out_and_named_in_a_void(live: Live) -> No
         purged.sent(connection, rows, 1)
 
     await live[A].centre.store.write(purge)
-    with published(live) as seen:
+    with published(live) as seen, capture_logs() as logs:
         await live.start(B)
         assert await take_all(live, B, 2) == [stored[0].id, stored[2].id]
         await live.reaches(A, stored[1].id, B, "cancelled")
         await eventually(lambda: any(one.core.type == "void" for _, one in seen))
+        voided = heard.said(Event.MESSAGE_VOIDED, A)
+        assert {(one["message"], one["peer"], one["state"]) for one in voided} == {(stored[1].id, B, "cancelled")}
+        sequence = (await where(live, stored[1].id))[2]
+        assert {one["first"] for one in voided} == {sequence}
+        await eventually(lambda: any(one["event"] == "inbox.voided" for one in logs))
+    (closed,) = (one for one in logs if one["event"] == "inbox.voided")
+    assert (closed["first"], closed["last"], closed["messages"], closed["peer"]) == (sequence, sequence, 1, A)
     assert len(await live[A].centre.store.read(partial(ended.voids, recipient=B))) >= 1
     await live.reaches(A, stored[2].id, B, "delivered")
+
+
+async def test_a_void_of_very_many_gaps_is_a_bounded_number_of_lines(live: Live) -> None:
+    """What goes on is one run; beyond so many the rest is one line for each state, and every message is counted."""
+    runs: list[voids._Closed] = []
+    for first in (1, 2, 3, *range(5, 400, 2)):
+        voids._add(runs, voids._Closed("expired" if first < 350 else "cancelled", 1, LANE, first, first))
+    assert (runs[0].first, runs[0].last, runs[0].messages) == (1, 3, 3)
+    with capture_logs() as logs:
+        voids.Voids(live[A].centre)._say(B, "the void's id", runs)
+    said = [one for one in logs if one["event"] == "inbox.voided"]
+    assert len(said) == voids.MOST_LINES + 2
+    assert sum(one["messages"] for one in said) == sum(one.messages for one in runs) == 201
 
 
 async def test_a_peer_that_asks_a_thousand_times_is_answered_within_bounds(live: Live) -> None:
@@ -334,6 +361,29 @@ async def test_flash_overtakes_thousands(live: Live) -> None:
     await asyncio.gather(take_all(live, B, 1001), take_all(live, C, 1000))
 
 
+async def test_what_was_just_committed_is_published_without_being_read_back(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing else waits the pump is offered what the outbox committed; behind others it finds it in the store."""
+    read: list[int] = []
+    load = outgoing.load
+
+    def note(connection: Connection, n: int) -> Any:
+        read.append(n)
+        return load(connection, n)
+
+    monkeypatch.setattr(outgoing, "load", note)
+    alone = [await live.submit(A, message(to=[B], case_number=f"DEP-60-{number}")) for number in range(3)]
+    for one in alone:
+        await live.reaches(A, one.id, B, "accepted")
+    numbers = [(await where(live, one.id))[0] for one in alone]
+    assert numbers == list(range(numbers[0], numbers[0] + 3))
+    assert set(read).isdisjoint(numbers)
+    live[A].broker.connected.clear()
+    waited = await live.submit(A, message(to=[B], case_number="DEP-61"))
+    live[A].broker.connected.set()
+    await live.reaches(A, waited.id, B, "accepted")
+    assert read.count((await where(live, waited.id))[0]) == 1
+
+
 def test_what_was_sent_again_is_sent_once_more_when_the_peer_heard_a_later_mark() -> None:
     """A nack said before the copy can have arrived is no reason; one that answers no mark is, after a pause that doubles."""
     resent = Resent()
@@ -398,14 +448,48 @@ async def test_a_peer_that_left_is_dead_until_it_is_listed_again(live: Live) -> 
     stored = await live.submit(A, message(case_number="LEFT", to=[C], precedence="immediate"))
     await live.reaches(A, stored.id, C, "sent")
     n = (await where(live, stored.id))[0]
-    count = await live[A].centre.store.write(partial(behind.bury, recipient=C, code="recipient-left", at=1, n=n))
-    assert count == 1
+    buried = await live[A].centre.store.write(partial(behind.bury, recipient=C, code="recipient-left", at=1, n=n))
+    assert buried == {n: 1}
+    await live[A].centre.store.write(partial(behind.revive, but=[C]))
+    again = await live[A].centre.store.write(partial(behind.bury, recipient=C, code="recipient-left", at=2, n=n))
+    assert again == {}  # towards who is no member it stays dead, and nothing is new
     assert (await live.states(A, stored.id, C))[-1] == "dead"
     dead = await live[A].centre.store.read(partial(parked.waiting, state="dead", before=None, limit=10))
     assert [one.id for one in dead] == [stored.id]
     await live.stop(A)
     await live.start(A, C)
     assert await take_all(live, C, 1) == [stored.id]
+
+
+async def test_of_a_peer_that_nothing_can_be_sent_to_each_message_is_said(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What holds for all that is open towards a peer is one line for each message, once, with its envelope and the code."""
+    await live.stop(C)
+    three = [one.id for one in await together(live, *(message(case_number=f"KEYLESS-{number}", to=[C]) for number in range(3)))]
+    alone = (await live.submit(A, message(case_number="KEYLESS", to=[C], precedence="immediate"))).id
+    for one in (*three, alone):
+        await live.reaches(A, one, C, "sent")
+    heard, make, keyless = Heard(monkeypatch), copies.make, live[A].centre
+
+    def fails(centre: Centre, *given: Any) -> Any:
+        if centre is keyless:
+            raise Refused("recipient-without-key", "It has no key.")
+        return make(centre, *given)
+
+    def dead() -> list[dict[str, Any]]:
+        return [one for one in heard.said(Event.MESSAGE_DEAD, A) if one["message"] in (*three, alone)]
+
+    monkeypatch.setattr(laggards, "PAGE", 1)
+    monkeypatch.setattr(copies, "make", fails)
+    await live[A].desk.replay(Order(alone, "asked by telephone", "operator"))
+    await eventually(lambda: len(dead()) == 4)
+    assert {one["message"] for one in dead()} == {*three, alone}
+    assert {(one["peer"], one["code"]) for one in dead()} == {(C, "recipient-without-key")}
+    assert {one["lane"] for one in dead() if one["message"] in three} == {LANE}
+    assert len({one["envelope"] for one in dead()}) == 2
+    monkeypatch.undo()
+    await live.stop(A)
+    await live.start(A, C)
+    assert sorted(await take_all(live, C, 4)) == sorted([*three, alone])
 
 
 async def test_everything_unreceipted_is_sent_again_after_the_broker_lost_all(

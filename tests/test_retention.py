@@ -31,6 +31,7 @@ from relay.clock import iso, now_ms
 from relay.directory import Directory
 from relay.envelope import new_id, parse
 from relay.keeping import DAY_MS
+from relay.log import Event
 from relay.network import write_network
 from relay.node import Node, open_node
 from relay.outbox import Stored, Submission
@@ -42,7 +43,7 @@ from relay.store import Connection, incoming, outgoing, record, retained, sample
 from relay.store.incoming import Arrival
 from relay.store.outgoing import NewEnvelope
 from relay.store.tables import IDEMPOTENCY, INBOX_MESSAGE, OUTBOX_DELIVERY, SAMPLE
-from tests.live import EXAMPLES, LANE, Live, eventually, message, private_network
+from tests.live import EXAMPLES, LANE, Heard, Live, eventually, message, private_network
 
 A, B = CENTRES = ("RETA", "RETB")
 ROOT = Path(__file__).resolve().parent.parent
@@ -212,8 +213,11 @@ async def test_other_messages_of_the_same_envelope_stay_readable(live: Live) -> 
     await purged(live[A], ids[1])
 
 
-async def test_what_the_system_never_took_is_rejected_first_and_its_origin_told(live: Live) -> None:
+async def test_what_the_system_never_took_is_rejected_first_and_its_origin_told(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A message that waits, and one that was given out and not acknowledged: both end as rejected, code expired."""
+    heard = Heard(monkeypatch)
     handed, _ = await submit(live, "RET-3-handed")
     await eventually(lambda: is_given(live, handed.id))
     waiting, _ = await submit(live, "RET-3-waiting")
@@ -234,6 +238,14 @@ async def test_what_the_system_never_took_is_rejected_first_and_its_origin_told(
     assert await live.take(B, wait=0.2) == []
     assert (await live[B].handover.acknowledge([handed.id])).unknown == (handed.id,)
     await purged(live[A], handed.id, waiting.id)
+    ids = sorted((handed.id, waiting.id))
+    rejected = heard.said(Event.RETENTION_REJECTED)
+    assert sorted((one["message"], one["centre"], one["peer"], one["code"]) for one in rejected) == [
+        (one, B, A, "expired") for one in ids
+    ]
+    for centre, side in ((A, "sent"), (B, "received")):
+        gone = heard.said(Event.RETENTION_PURGED, centre)
+        assert sorted((one["message"], one["side"]) for one in gone) == [(one, side) for one in ids]
 
 
 async def is_given(live: Live, message_id: str) -> bool:
@@ -333,7 +345,7 @@ async def confirmed(live: Live, cancel: Stored) -> bool:
     return "purged" in await live.states(A, cancel.id, B)
 
 
-async def test_a_recall_that_meets_a_hold_is_carried_out_when_the_hold_ends(live: Live) -> None:
+async def test_a_recall_that_meets_a_hold_is_carried_out_when_the_hold_ends(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """The origin sees it unconfirmed while the hold lasts, and confirmed after; the content leaves every file."""
     stored, raw = await delivered(live, "RET-8", retention_until=None)
     secret = await ciphertext(live[B], stored.id)
@@ -346,7 +358,9 @@ async def test_a_recall_that_meets_a_hold_is_carried_out_when_the_hold_ends(live
     await live.stop(B)
     await live.start(B)
     assert await ciphertext(live[B], stored.id) == secret
+    heard = Heard(monkeypatch)
     await live[B].retention.lift(stored.id, "order 18 ended", "operator")
+    assert [(one["message"], one["code"]) for one in heard.said(Event.MESSAGE_RECALLED, B)] == [(stored.id, "recalled")]
     assert await ciphertext(live[B], stored.id) == b""
     assert traces(live[B], secret) == 0
     await eventually(lambda: confirmed(live, cancel))

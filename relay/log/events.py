@@ -31,7 +31,7 @@ FIELDS = {
     "epoch": "the epoch",
     "error": "name of the kind of error",
     "expires_at": "until when it counts",
-    "first": "the first sequence, or the beginning of a time",
+    "first": "the first sequence, or a message's own; of a time its beginning",
     "given": "entries under the checkpoint that came",
     "held": "entries under the checkpoint that was held; of a run of retention: messages under legal hold",
     "highest": "the highest sequence of the lane",
@@ -128,7 +128,7 @@ class Event(StrEnum):
     MESSAGE_DEAD = (
         "message.dead",
         "warning",
-        "A message can't be sent to a peer, and nobody tries by itself again; when nothing can be: outbox.dead.",
+        "A message can't be sent to a peer, and nobody tries by itself again.",
         "message envelope peer lane code age_ms",
     )
     MESSAGE_ACCEPTED = (
@@ -166,6 +166,12 @@ class Event(StrEnum):
         "info",
         "An operator ended a message for a peer.",
         "message envelope peer lane code age_ms",
+    )
+    MESSAGE_VOIDED = (
+        "message.voided",
+        "info",
+        "A peer asked for a message that won't come (again), and was told so.",
+        "message envelope peer lane epoch first state code age_ms",
     )
     MESSAGE_TAKEN = (
         "message.taken",
@@ -228,7 +234,12 @@ class Event(StrEnum):
         "An envelope ended or failed this node, and is not opened any more.",
         "peer envelope type messages",
     )
-    INBOX_VOIDED = "inbox.voided", "warning", "A peer said that it won't send messages (again).", "peer state messages"
+    INBOX_VOIDED = (
+        "inbox.voided",
+        "warning",
+        "A peer said that messages with these sequences won't come (again); their ids are known there alone.",
+        "peer envelope lane epoch first last messages state",
+    )
     RECEIPT_TAKEN = "receipt.taken", "debug", "A peer's receipt was taken.", "peer envelope accepted delivered rejected purged"
     HANDOVER_GIVEN = "handover.given", "debug", "Messages were given to the centre's system.", "messages"
     HANDOVER_DELIVERED = "handover.delivered", "debug", "The centre's system acknowledged messages.", "messages"
@@ -298,6 +309,18 @@ class Event(StrEnum):
     KEY_EXPIRING = "key.expiring", "warning", "The last key or certificate of a use ends soon.", "use days until"
     KEY_DESTROYABLE = "key.destroyable", "info", "A key is needed no more.", "key use"
     KEY_SUSPECTS = "key.suspects", "error", "Messages came under a key that is revoked.", "peer key messages"
+    RETENTION_PURGED = (
+        "retention.purged",
+        "info",
+        "The content of a message was purged here: its time was up.",
+        "message side actor age_ms",
+    )
+    RETENTION_REJECTED = (
+        "retention.rejected",
+        "warning",
+        "The time of a received message was up, and the centre's system had never taken it: its origin is told.",
+        "message peer code actor age_ms",
+    )
     RETENTION_RUN = "retention.run", "info", "What was due was purged.", "received sent held needed samples keys"
     HOLD_SET = "hold.set", "warning", "A message is under legal hold.", "message"
     HOLD_LIFTED = "hold.lifted", "warning", "A legal hold ended.", "message purged"

@@ -6,7 +6,7 @@ first. The bytes under way to a peer are those of deliveries that were sent and 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,15 @@ class Behind:
     envelope: int
     size: int
     never_sent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Messages of one envelope, by their ids."""
+
+    id: str
+    lane: str
+    messages: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,20 +139,40 @@ def caught_up(connection: Connection, recipient: str, n: int, sent: int, at: int
     return int(row.size) if row.behind & NEVER_SENT and row.unaccepted else 0
 
 
-def bury(connection: Connection, recipient: str, code: str, at: int, n: int | None = None) -> int:
-    """Note that nobody tries by itself again to send a peer what is open, of one envelope or all; return how many deliveries."""
+def bury(connection: Connection, recipient: str, code: str, at: int, n: int | None = None) -> dict[int, int]:
+    """Note that nobody tries by itself again to send a peer what is open, of one envelope or all.
+
+    Return the numbers of the envelopes that this is new for, with the mask of their messages.
+    """
     query = select(OUTBOX_DELIVERY).where(_IS_OPEN, _D.recipient == recipient, _ALIVE)
     rows = connection.execute(query if n is None else query.where(_D.envelope == n)).all()
     for row in rows:
         values = {"of_envelope": row.envelope, "of_recipient": recipient, "now_behind": row.behind | DEAD}
         connection.execute(_PUT, [values])
         _step(connection, recipient, row.envelope, "dead", unsigned(row.open), at, code)
-    return len(rows)
+    return {row.envelope: unsigned(row.open) for row in rows}
 
 
-def revive(connection: Connection) -> None:
-    """Let everything dead be tried once more: the node starts, and what stood in the way may be gone."""
-    connection.execute(update(OUTBOX_DELIVERY).where(_IS_BEHIND, ~_ALIVE).values(behind=_D.behind.op("&")(~DEAD)))
+def named(connection: Connection, masks: Mapping[int, int]) -> list[Named]:
+    """Return the envelopes of these numbers with the messages of each one's mask."""
+    message = OUTBOX_MESSAGE.c
+    query = (
+        select(OUTBOX_ENVELOPE.c.id.label("envelope"), OUTBOX_ENVELOPE.c.lane, message.id, message.position, OUTBOX_ENVELOPE.c.n)
+        .join(OUTBOX_ENVELOPE, OUTBOX_ENVELOPE.c.n == message.envelope)
+        .where(message.envelope.in_(list(masks)))
+        .order_by(message.envelope, message.position)
+    )
+    found: dict[int, Named] = {}
+    for row in connection.execute(query):
+        if masks[row.n] & bit(row.position):
+            found.setdefault(row.n, Named(row.envelope, row.lane, [])).messages.append(row.id)
+    return list(found.values())
+
+
+def revive(connection: Connection, but: Collection[str] = ()) -> None:
+    """Let everything dead be tried once more, but for some recipients: what stood in the way of the others may be gone."""
+    dead = (_IS_BEHIND, ~_ALIVE, _D.recipient.not_in(but))
+    connection.execute(update(OUTBOX_DELIVERY).where(*dead).values(behind=_D.behind.op("&")(~DEAD)))
 
 
 def recipients(connection: Connection) -> list[str]:
