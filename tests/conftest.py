@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from relay.network import Network, write_network
 from relay.rabbit import PrivateBroker
@@ -31,6 +33,18 @@ LONGEST = (
     "test_registers",
 )
 """Files that take longest: they begin first, so that no process is left with one of them in the end."""
+
+
+settings.register_profile("relay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("relay")  # how long one example takes says more of the machine than of what is tested
+
+gc.disable()  # until the tests are collected: importing makes no garbage, and looking for it takes a sixth of the time
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage again, and leave alone what is there for good."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

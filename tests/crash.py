@@ -28,7 +28,7 @@ from relay.store import Connection, Store, outgoing, parked
 from relay.store.history import FINAL
 from tests.live import Live, eventually
 
-SECONDS = 20
+SECONDS = 60
 FAREWELL_SECONDS = 0.5  # what is left of an act may end by itself; some would wait for ever
 STEPS = {  # of the audit record, and the rows that are written in the same transaction
     ("submitted",): "SELECT count(*) FROM outbox_message",
@@ -221,7 +221,7 @@ class Crashing(Live):
             return not open_
 
         try:
-            await eventually(done, 25)
+            await eventually(done)
         except BaseException:
             left = [(*one, await self.states(*one[:3])) for one in open_]
             pytest.fail(f"not settled: {left}")

@@ -36,6 +36,7 @@ from relay.store import outgoing
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "schemas" / "examples"
 LANE = "routine"
+PATIENCE = 60.0  # seconds until what should happen counts as not happening: machines may be busy
 
 
 def message(**fields: Any) -> bytes:
@@ -64,7 +65,7 @@ class Live:
             self.nodes[centre] = await open_node(load(self.network.node_file(centre)))
             self._tasks[centre] = asyncio.create_task(self.nodes[centre].run(), name=centre)
         for centre in centres:
-            await asyncio.wait_for(self.nodes[centre].broker.connected.wait(), 20)
+            await asyncio.wait_for(self.nodes[centre].broker.connected.wait(), PATIENCE)
 
     async def stop(self, *centres: str) -> None:
         """Stop nodes gracefully."""
@@ -103,7 +104,7 @@ class Live:
         assert sent is not None
         return [step.state for step in sent.recipients[recipient]]
 
-    async def reaches(self, origin: str, message_id: str, recipient: str, state: str, seconds: float = 20) -> list[str]:
+    async def reaches(self, origin: str, message_id: str, recipient: str, state: str, seconds: float = PATIENCE) -> list[str]:
         """Wait until a message reached a state at a recipient; return the states it went through."""
 
         async def reached() -> bool:
@@ -181,7 +182,7 @@ class Heard:
         return [one for one in self.lines if one["event"] == event and centre in ("", one["centre"])]
 
 
-async def eventually(holds: Callable[[], Any], seconds: float = 20) -> None:
+async def eventually(holds: Callable[[], Any], seconds: float = PATIENCE) -> None:
     """Wait until a condition (plain or async) holds; fail when it does not in time."""
     limit = time.monotonic() + seconds
     while True:

@@ -192,7 +192,7 @@ async def test_a_renewed_certificate_is_taken_without_a_restart(world: World, ra
         await eventually(lambda: broker.trouble is not None and broker.trouble.code == "certificate-expired")
         assert not (await live[A].health()).ready
         put(folder, signer.client(A, datetime.now(UTC)))
-        await asyncio.wait_for(broker.connected.wait(), 20)
+        await asyncio.wait_for(broker.connected.wait(), 60)
         await eventually(lambda: broker.trouble is None)
     finally:
         await live.close()
@@ -348,7 +348,7 @@ async def test_a_password_inside_tls_works_and_an_account_without_one_has_none(w
         external=False,
     )
     async with running(admin) as broker:
-        await asyncio.wait_for(broker.connected.wait(), 20)
+        await asyncio.wait_for(broker.connected.wait(), 60)
     for guess in ("", A, "x"):
         with pytest.raises(ProbableAuthenticationError):
             await aio_pika.connect(rabbit.url(A, guess), ssl_context=client_context(world.ca, world.own()))

@@ -44,7 +44,7 @@ async def live(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) 
         live = Live(private_network(tmp_path_factory.mktemp("check") / "net", broker, "check", CENTRES), broker)
         await live.start(*CENTRES)
         await eventually(lambda: all(live[A].heartbeats.state(one) == "heard" for one in (B, C)))
-        await eventually(partial(well, live), 60)
+        await eventually(partial(well, live))
         yield live
         await live.close()
 
@@ -99,8 +99,8 @@ async def test_a_silent_peer_and_a_late_flash_message_are_found(live: Live) -> N
     """A peer that is heard no more is a warning, what it owes in flash is critical; both say whom to call."""
     await live.abort(C)
     await live.submit(A, message(to=[C], precedence="flash"))
-    await eventually(lambda: live[A].heartbeats.state(C) == "silent", 30)
-    await eventually(lambda: any(one.peer == C for one in live[A].deadlines.alarms), 30)
+    await eventually(lambda: live[A].heartbeats.state(C) == "silent")
+    await eventually(lambda: any(one.peer == C for one in live[A].deadlines.alarms))
     said = await found(live)
     assert said["peers"].state == "warning"
     assert f"Silent: {C} since 2" in said["peers"].detail
@@ -111,7 +111,7 @@ async def test_a_silent_peer_and_a_late_flash_message_are_found(live: Live) -> N
     assert all(member.contact.telephone in said[one].action for one in ("peers", "unreceipted"))
     await live.start(C)
     await live.take(C)
-    await eventually(partial(well, live), 60)
+    await eventually(partial(well, live))
 
 
 async def test_a_record_that_no_witness_countersigns_is_a_warning(live: Live) -> None:
@@ -122,12 +122,12 @@ async def test_a_record_that_no_witness_countersigns_is_a_warning(live: Live) ->
     async def noticed() -> bool:
         return (await found(live))["audit"].state == "warning"
 
-    await eventually(noticed, 30)
+    await eventually(noticed)
     said = (await found(live))["audit"]
     assert f"No witness ({B}, {C}) has countersigned the record since 2" in said.detail
     await live.start(B, C)
     await live.take(B)
-    await eventually(partial(well, live), 60)
+    await eventually(partial(well, live))
 
 
 def observation(**seen: Any) -> Observation:

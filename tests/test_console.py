@@ -212,7 +212,7 @@ async def test_a_session_ends_with_what_it_stands_on(served: Served) -> None:
 
     register(served).set_password("short", f"another {PASSWORD}", why=WHY)
     await eventually(out)
-    assert "over" in await asyncio.wait_for(heard, 10)
+    assert "over" in await asyncio.wait_for(heard, 60)
     visitor = await served.signed_in(A, "short", f"another {PASSWORD}")
     register(served).revoke("short", why=WHY)
     await eventually(out)
@@ -433,7 +433,7 @@ async def test_an_open_page_is_sent_again_when_it_changed(served: Served) -> Non
     streams = [asyncio.create_task(heard(one)) for one in (anna, anna, wim)]
     await asyncio.sleep(0)
     await served.live.start(B)
-    first, second, other = await asyncio.wait_for(asyncio.gather(*streams), 30)
+    first, second, other = await asyncio.wait_for(asyncio.gather(*streams), 60)
     assert "not heard yet" in first[0]
     assert first[-1] == second[-1]
     assert "<html" not in other[-1]
@@ -561,7 +561,7 @@ async def test_open_pages_do_not_hold_up_the_end(served: Served, caplog: pytest.
     await eventually(lambda: all(heard))
     assert [one.get_name() for one in asyncio.all_tasks()].count("console feed") == 1
     await served.stop_surfaces(A)
-    await asyncio.wait_for(asyncio.gather(*streams), 10)
+    await asyncio.wait_for(asyncio.gather(*streams), 60)
     assert "graceful shutdown exceeded" not in caplog.text
     await eventually(lambda: len(asyncio.all_tasks()) <= before)
 

@@ -282,7 +282,7 @@ async def test_the_queues_page_has_a_row_for_each_peer_that_owes_something(serve
         rows = rows_of((await visitor.get("/queues?by=precedence")).text)
         return any(row.startswith(f"{PEER} priority 1 1") for row in rows)
 
-    await eventually(shown, 30)
+    await eventually(shown)
     await live.take(PEER)
 
 

@@ -56,7 +56,7 @@ async def killed(live: Live, point: Point, act: Callable[[httpx2.AsyncClient, Ca
             await eventually(ready)
             with contextlib.suppress(httpx2.TransportError):  # it was killed before it could answer
                 await act(client, flag.touch)
-            assert await asyncio.wait_for(process.ended(), 20) == -signal.SIGKILL
+            assert await asyncio.wait_for(process.ended(), 60) == -signal.SIGKILL
     finally:
         process.kill()
     await live.start(A)

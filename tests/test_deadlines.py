@@ -64,9 +64,9 @@ async def state(live: Live, message_id: str) -> tuple[list[Step], list[Step]]:
 async def test_what_nobody_proves_expires_and_a_late_receipt_is_a_note(live: Live) -> None:
     """Past its deadline and grace a message is expired, signed by its origin; delivered late is a note, never a second state."""
     await live.stop(B)
-    stored = await live.submit(A, message(case_number="LATE", to=[B], expires_at=soon(1.5)))
+    stored = await live.submit(A, message(case_number="LATE", to=[B], expires_at=soon(3)))
     other = await live.submit(A, message(case_number="LONG", to=[B]))
-    await live.reaches(A, stored.id, B, "expired", 10)
+    await live.reaches(A, stored.id, B, "expired")
     assert "expired" not in await live.states(A, other.id, B)
     voids = await live[A].centre.store.read(partial(ended.voids, recipient=B))
     opened = seal.content(parse(voids[-1].raw), live[A].centre.storage_key.unwrap(voids[-1].content_key), 0)
@@ -97,11 +97,11 @@ async def test_each_message_of_an_envelope_has_its_own_deadline(live: Live) -> N
     """Of a batch only what is over expires; the envelope's deadline is then the next of what is open."""
     await live.stop(B)
     live[A].broker.connected.clear()
-    raws = [message(case_number=f"OWN-{seconds}", to=[B], expires_at=soon(seconds)) for seconds in (1.5, 3600, 7200)]
+    raws = [message(case_number=f"OWN-{seconds}", to=[B], expires_at=soon(seconds)) for seconds in (3, 3600, 7200)]
     outcomes = await live[A].outbox.submit([Submission(raw, messages.parse(raw)) for raw in raws])
     live[A].broker.connected.set()
     ids = [one.id for one in outcomes if isinstance(one, Stored)]
-    await live.reaches(A, ids[0], B, "expired", 10)
+    await live.reaches(A, ids[0], B, "expired")
 
     def find(connection: Connection) -> int:
         envelope = select(OUTBOX_MESSAGE.c.envelope).where(OUTBOX_MESSAGE.c.id == ids[0]).scalar_subquery()
@@ -118,8 +118,8 @@ async def test_an_alarm_names_whom_to_call_and_ends(live: Live) -> None:
     await live.stop(B)
     stored = await live.submit(A, message(case_number="ALARM", to=[B], precedence="flash"))
     about = (B, "flash", "accepted")
-    await eventually(lambda: about in [one.about for one in live[A].deadlines.alarms], 10)
-    await eventually(lambda: (B, "flash", "delivered") in [one.about for one in live[A].deadlines.alarms], 10)
+    await eventually(lambda: about in [one.about for one in live[A].deadlines.alarms])
+    await eventually(lambda: (B, "flash", "delivered") in [one.about for one in live[A].deadlines.alarms])
     alarm = next(one for one in live[A].deadlines.alarms if one.about == about)
     assert alarm.messages == 1
     contact = live[A].deadlines.contact(B)
@@ -129,10 +129,10 @@ async def test_an_alarm_names_whom_to_call_and_ends(live: Live) -> None:
     assert b'relay_alarms{peer="DEAB",precedence="flash",promise="accepted"} 1.0' in live[A].centre.metrics.text()
     await live.start(B)
     await live.reaches(A, stored.id, B, "accepted")
-    await eventually(lambda: about not in [one.about for one in live[A].deadlines.alarms], 10)
+    await eventually(lambda: about not in [one.about for one in live[A].deadlines.alarms])
     while stored.id not in {one.id for one in await live.take(B)}:
         pass
-    await eventually(lambda: not [one for one in live[A].deadlines.alarms if one.lane == "flash"], 10)
+    await eventually(lambda: not [one for one in live[A].deadlines.alarms if one.lane == "flash"])
 
 
 async def test_half_of_the_time_is_warned_of(live: Live) -> None:

@@ -38,7 +38,7 @@ KEYS: dict[str, dict[str, SealingKey]] = {
     centre: {key.id: key} for centre, suite in SUITES.items() for key in [sealing(centre, suite)]
 }
 PEERS = ("BRAVO", "CHARLIE", "DELTA-XY")
-QUICKLY = 0.5
+QUICKLY = 0.5  # CPU seconds
 
 
 def seal_for(contents: list[bytes], to: list[str], first: int = 1) -> Sealed:
@@ -188,10 +188,10 @@ HOSTILE = {
 def test_a_hostile_core_is_refused_quickly(name: str) -> None:
     """Neither depth, size nor strangeness of the JSON costs time or raises anything else."""
     raw = with_core(HOSTILE[name])
-    started = time.perf_counter()
+    started = time.process_time()
     error = refusal(lambda: wire.parse(raw))
     assert (type(error), error.code) == (NotAuthentic, "not-an-envelope")
-    assert time.perf_counter() - started < QUICKLY
+    assert time.process_time() - started < QUICKLY
 
 
 def test_lengths_that_lie_are_refused_without_reserving_memory() -> None:

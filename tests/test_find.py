@@ -302,7 +302,7 @@ async def nodes(offices: Network) -> AsyncIterator[dict[str, Node]]:
     running = {centre: await open_node(load(offices.node_file(centre))) for centre in CENTRES}
     tasks = [asyncio.create_task(node.run(Api()), name=centre) for centre, node in running.items()]
     for node in running.values():
-        await asyncio.wait_for(node.broker.connected.wait(), 20)
+        await asyncio.wait_for(node.broker.connected.wait(), 60)
     yield running
     for node in running.values():
         node.stop()

@@ -68,7 +68,7 @@ def said(tmp_path_factory: pytest.TempPathFactory, broker: PrivateBroker) -> Sai
         for process in running:
             process.terminate()
         for process in running:
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
     raw = {centre: _file(network, centre).read_bytes() for centre in CENTRES}
     lines = {centre: [json.loads(line) for line in given.splitlines()] for centre, given in raw.items()}
     return Said(lines, b"".join(raw.values()), *told)
@@ -143,7 +143,7 @@ def _state(sender: httpx2.Client, message_id: str) -> str:
     return str(sender.get(f"/v1/messages/{message_id}").json()["recipients"][0]["state"])
 
 
-def _until(holds: Any, seconds: float = 40) -> None:
+def _until(holds: Any, seconds: float = 90) -> None:
     limit = time.monotonic() + seconds
     while True:
         with contextlib.suppress(httpx2.TransportError):

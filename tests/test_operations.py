@@ -109,7 +109,7 @@ class Machine:
                 out = await self.do(command)
             return said in out
 
-        await eventually(says, 30)
+        await eventually(says)
         return out
 
     async def ask(self, method: str, path: str, role: Literal["system", "operator"] = "system", **given: Any) -> httpx2.Response:
@@ -124,7 +124,7 @@ class Machine:
                     answer = await client.request(method, path, headers=headers, **given)
             return answer is not None and answer.status_code < 500
 
-        await eventually(answered, 30)
+        await eventually(answered)
         assert answer is not None
         return answer
 
@@ -133,7 +133,7 @@ class Machine:
         node, self._node = self._node, None
         if node is not None and node.returncode is None:
             node.send_signal(how)
-            await asyncio.wait_for(node.wait(), 20)
+            await asyncio.wait_for(node.wait(), 60)
 
 
 @pytest.fixture

@@ -202,7 +202,7 @@ async def test_a_forged_cc_changes_nothing_at_the_receivers(live: Live) -> None:
     keys = [topology.lane_key(A, C, LANE), topology.lane_key(A, B, LANE), forged]
     with contextlib.suppress(BrokerTrouble):  # a broker that refuses the foreign key refuses it whole
         await live[A].broker.publish(keys, sealed.raw)
-    await asyncio.wait_for(live[A].broker.connected.wait(), 20)
+    await asyncio.wait_for(live[A].broker.connected.wait(), 60)
     stored = await live.submit(A, message(to=[B]))
     assert [given.id for given in await live.take(B)] == [stored.id]
     passed = dropped._value.get() - before

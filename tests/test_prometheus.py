@@ -57,7 +57,7 @@ class Served(Live):
             self._tasks[centre] = asyncio.create_task(node.run(Api(here), Console(here)), name=centre)
         for centre in centres:
             task, connected = self._tasks[centre], asyncio.create_task(self.nodes[centre].broker.connected.wait())
-            await asyncio.wait({task, connected}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, connected}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
             assert connected.done(), task.done() and task.result()
 
     async def ask(self, centre: str, method: str, path: str, role: Literal["system", "operator"] = "system", **given: Any) -> Any:

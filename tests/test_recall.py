@@ -165,7 +165,7 @@ async def test_an_old_version_that_comes_late_never_overwrites_a_newer_one(four:
     await four.start("RLYO")
     seen = await four.take("RLYO")
     assert [json.loads(one.raw)["message"]["case_number"] for one in seen] == ["BE-2026-009201"]
-    steps = await four.reaches("RBRU", first.id, "RLYO", "rejected", 30)
+    steps = await four.reaches("RBRU", first.id, "RLYO", "rejected")
     assert steps[-1] == "rejected"
     assert await four.take("RLYO", wait=0.5) == []
 

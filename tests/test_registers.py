@@ -31,7 +31,7 @@ from relay.store import directories, peers, record
 from tests.live import Live, eventually, message, private_network, signatures
 
 A, B, C = CENTRES = ("REGA", "REGB", "REGC")
-ANSWER = 30
+ANSWER = 60
 
 
 class Authorities:

@@ -173,7 +173,7 @@ class Served(Live):
             self.nodes[centre] = await open_node(load(self.network.node_file(centre)))
             self._tasks[centre] = asyncio.create_task(self.nodes[centre].run(Api()), name=centre)
         for centre in centres:
-            await asyncio.wait_for(self.nodes[centre].broker.connected.wait(), 20)
+            await asyncio.wait_for(self.nodes[centre].broker.connected.wait(), 60)
 
     async def ask(self, centre: str, method: str, path: str, body: object = None, **params: str) -> httpx2.Response:
         """Ask a node's API as an operator."""

@@ -21,7 +21,7 @@ from relay.network import Network
 from relay.rabbit import PrivateBroker
 
 Attempt = Callable[[AbstractChannel], Awaitable[object]]
-LIMIT = 10.0
+LIMIT = 60.0
 DRUGS_IN_EUROPE = "intel.actual.flash.155.drugs"
 
 

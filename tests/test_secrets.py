@@ -80,7 +80,7 @@ def left(centres: Network, tmp_path_factory: pytest.TempPathFactory) -> Left:
         for process in running:
             process.terminate()
         for process in running:
-            process.wait(20)
+            process.wait(60)
     broken = [_broken(centres, file) for file in ("signing.pem", "sealing.pem", "storage.key", "broker.password")]
     written = b"".join(path.read_bytes() for path in folder.iterdir()) + b"".join(broken)
     stores = b"".join(path.read_bytes() for centre in CENTRES for path in (centres.centre(centre) / "store").iterdir())
@@ -131,7 +131,7 @@ def _talk(network: Network) -> bytes:
     return b"".join(answer.content + str(answer.headers).encode() for answer in refused)
 
 
-def _until(holds: object, seconds: float = 40) -> None:
+def _until(holds: object, seconds: float = 90) -> None:
     limit = time.monotonic() + seconds
     while True:
         with contextlib.suppress(httpx2.TransportError):

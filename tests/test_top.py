@@ -178,7 +178,7 @@ async def test_without_its_store_a_node_still_says_who_is_silent(live: Live) -> 
 
 
 async def test_the_api_and_the_command_say_it(live: Live, capfd: Any) -> None:
-    """`relay top` says it once when nobody looks at a terminal: a line a peer, the same words as the view's."""
+    """`relay top` says it once to who is no terminal, in the view's words; `relay peer list` has each duty contact, too."""
     api, config = Api(), ["--config", str(live.network.node_file(A))]
 
     async def run(*words: str) -> tuple[int, str]:
@@ -204,6 +204,11 @@ async def test_the_api_and_the_command_say_it(live: Live, capfd: Any) -> None:
         assert "flash: " in first
         assert "Duty officer, +" in first
         assert lines.index(first) < next(at for at, line in enumerate(lines) if line.startswith(f"{B} "))
+        capfd.readouterr()
+        assert await asyncio.to_thread(cli.run, ["peer", "list", *config]) == 0
+        listed = capfd.readouterr().out.splitlines()
+        assert [line for line in listed if not line.startswith(" ") and "Duty officer, +" not in line] == []
+        assert any(line.startswith(C) and "silent" in line for line in listed)
         assert await asyncio.to_thread(watched, str(live.network.node_file(A))) == 0
     finally:
         await api.stop()

@@ -62,7 +62,7 @@ async def seen(node: Node) -> None:
     def looked() -> bool:
         return node.observer.latest is not None and node.observer.latest is not before
 
-    await eventually(looked, 30)
+    await eventually(looked)
 
 
 # One message
