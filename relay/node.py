@@ -117,7 +117,7 @@ class Node:
         self.broker = Broker(_broker_plan(settings), centre.log)
         self.control = Control(centre, self.broker)
         self.pump = Pump(centre, self.broker)
-        self.outbox = Outbox(centre, Versions(centre), self.full)
+        self.outbox = Outbox(centre, Versions(centre), self.full, self.pump.offer)
         self.handover = Handover(centre, self.broker, self.control)
         self.marks = Marks(centre, self.broker, self.control, self.pump.settled)
         self.deadlines = Deadlines(centre, self.control, self.pump.settled)

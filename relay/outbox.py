@@ -33,12 +33,13 @@ from relay.points import Point
 from relay.policy import Admission, Withheld, marks
 from relay.seal import Addressee, Draft, Sealed
 from relay.store import Connection, outgoing
-from relay.store.outgoing import Idempotent, NewEnvelope
+from relay.store.outgoing import Due, Idempotent, NewEnvelope
 from relay.store.threads import RELEASED, WITHDRAWS
 from relay.versions import NOTHING, Plan, Versions, is_linked
 
 MAX_GROUP = 1024
 PAUSE_SECONDS = 5.0
+OFFERED = 2  # envelopes of a group: where more wait, to read them again costs little, and they would lie in memory
 SEALED_AT_ONCE_BYTES = 4 * 1024  # less work than to hand it to a thread and wait
 
 
@@ -91,12 +92,19 @@ class _Request:
 
 
 class Outbox:
-    """Takes messages in; ``full`` says whether it must refuse for now."""
+    """Takes messages in; ``full`` says whether it must refuse for now, ``offer`` is told what was just committed."""
 
-    def __init__(self, centre: Centre, versions: Versions, full: Callable[[], Busy | NotReady | StoreTrouble | None]) -> None:
+    def __init__(
+        self,
+        centre: Centre,
+        versions: Versions,
+        full: Callable[[], Busy | NotReady | StoreTrouble | None],
+        offer: Callable[[Sequence[Due]], None],
+    ) -> None:
         self._centre = centre
         self._versions = versions
         self._full = full
+        self._offer = offer
         self._linking = asyncio.Lock()
         self._waiting: list[_Request] = []
         self._waiting_bytes = 0
@@ -297,11 +305,13 @@ class Outbox:
         self._centre.metrics.commit.observe(time.monotonic() - started)
         self._stage.leave(sum(len(request.entries) for request in group))
         self._centre.log.debug(Event.OUTBOX_STORED, envelopes=len(stored), messages=sum(len(r.entries) for r in group))
-        for new in stored:
+        for new in stored.values():
             core = new.envelope.core
             own = told(new.envelope, new.kept, range(len(core.messages)))
             to = [recipient.centre for recipient in core.to]
             self._centre.log.messages(Event.MESSAGE_SUBMITTED, own, envelope=core.id, to=to, lane=core.lane)
+        if len(stored) <= OFFERED:
+            self._offer([outgoing.as_due(n, new) for n, new in stored.items()])
         self._centre.store.outbox_changed.fire()
         for request in group:
             if not request.done.done():
@@ -328,14 +338,15 @@ class Outbox:
             self._arrived.clear()
         return group
 
-    async def _store(self, group: list[_Request]) -> list[NewEnvelope]:
+    async def _store(self, group: list[_Request]) -> dict[int, NewEnvelope]:
+        """Seal and store a group; return its envelopes by number."""
         cut = self._sealable(batches([entry for request in group for entry in request.entries]), group)
         sequences = dict(self._sequences)
         few = sum(batch.size for batch in cut) <= SEALED_AT_ONCE_BYTES
         seal = partial(self._seal_all, cut, sequences)
         envelopes = seal() if few else await self._centre.work(seal)
         if not envelopes:
-            return []
+            return {}
         leaves = [leaf for new in envelopes for leaf in self._leaves(new)]
         idempotent = [
             Idempotent(entry.key, entry.digest, entry.id, entry.recipients)
@@ -344,19 +355,20 @@ class Outbox:
             if entry.key is not None
         ]
 
-        def store(connection: Connection) -> None:
-            outgoing.add(connection, envelopes, idempotent)
+        def store(connection: Connection) -> list[int]:
+            numbers = outgoing.add(connection, envelopes, idempotent)
             self._centre.audit.append(connection, leaves)
+            return numbers
 
         points.reach(Point.OUTBOX_COMMIT_BEFORE)
-        await self._centre.store.write(store)
+        numbers = await self._centre.store.write(store)
         points.reach(Point.OUTBOX_COMMIT_AFTER)
         self._sequences = sequences
         for new in envelopes:
             count = len(new.envelope.core.messages)
             self._centre.metrics.submitted.labels(new.envelope.core.lane).inc(count)
             self._centre.metrics.batch.observe(count)
-        return envelopes
+        return dict(zip(numbers, envelopes, strict=True))
 
     def _sealable(self, batches: list[Batch], group: list[_Request]) -> list[Batch]:
         """Return the batches that can be sealed; the messages of others fail in their requests."""

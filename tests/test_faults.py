@@ -147,7 +147,9 @@ async def test_the_pump_outlives_a_store_that_can_not_be_read(live: Live, monkey
         return await read(job)
 
     monkeypatch.setattr(store, "read", fails)
+    live[A].broker.connected.clear()  # so that what is committed has to be read back
     stored = await live.submit(A, message(case_number="UNREAD", to=[B]))
+    live[A].broker.connected.set()
     await asyncio.wait_for(failed.wait(), 30)
     await live.reaches(A, stored.id, B, "accepted")
 

@@ -210,6 +210,12 @@ def load(connection: Connection, n: int) -> Due | None:
     return Due(row.n, row.id, row.lane, row.rank, keys, raw, len(row.body), is_whole(row.body))
 
 
+def as_due(n: int, new: NewEnvelope) -> Due:
+    """Return a new envelope, stored under a number, as :func:`load` returns it."""
+    core, body = new.envelope.core, new.envelope.body
+    return Due(n, core.id, core.lane, new.rank, new.keys, new.envelope.header + body, len(body), whole=True)
+
+
 def mark_sent(connection: Connection, numbers: Sequence[int], at: int) -> None:
     """Note that the broker confirmed these envelopes for the first time."""
     connection.execute(_MARK_SENT, [{"number": n, "at": at} for n in numbers])
