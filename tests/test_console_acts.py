@@ -267,6 +267,7 @@ async def test_a_refusal_is_overruled_by_two_different_people(served: Served) ->
     assert all(words in listed for words in (stored.id, escape(catalogue()["sender-not-entitled"].title)))
     assert "waits for a second person" in await done(olga, "received", stored.id, "release", reason=f"ask {SCRIPT}")
     assert await state(served, stored.id) == "quarantined"
+    assert "1 act waits for a second person." in (await oskar.get("/")).text
     page = (await oskar.get("/trouble")).text
     assert all(words in page for words in (stored.id, "olga (Olga Example)", escape(f"ask {SCRIPT}")))
     assert SCRIPT not in page

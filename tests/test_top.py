@@ -123,6 +123,7 @@ async def test_the_way_of_a_message_says_whom_to_call_where_the_recipient_is_sil
     late, taken = [await way(live[A], next(one.id for one in listed.messages if to in one.recipients)) for to in (C, B)]
     (at_c,) = late.recipients
     assert (at_c.state, at_c.peer) == ("sent", "silent")
+    assert (late.deadline or 0) > late.submitted_at
     assert f"  {C:<17}  silent: call Duty officer, +" in "\n".join(lines(json.loads(late.model_dump_json())))
     assert "silent" not in "\n".join(lines(json.loads(taken.model_dump_json())))
 

@@ -8,6 +8,7 @@ import typer
 
 from relay.cli.client import AsJson, Config, TokenFile, Url, client, where
 from relay.cli.ends import give
+from relay.cli.top import clean
 
 app = typer.Typer(help="The other centres, as this one hears them.", no_args_is_help=True)
 
@@ -28,7 +29,7 @@ def list_(as_json: AsJson = False, config: Config = None, url: Url = None, token
     for one in answer.json()["peers"]:
         give(_line(one))
         if alarm := one["alarm"]:
-            give(f"  alarm: {alarm['code']} since {alarm['at']}; call {one['duty']['name']}, {one['duty']['telephone']}")
+            give(f"  alarm: {alarm['code']} since {alarm['at']}")
         for other in one["differences"]:
             give(f"  {_differs(other)}")
 
@@ -66,6 +67,9 @@ def show(
 def _line(one: dict[str, Any]) -> str:
     offset = "" if one["clock_offset_seconds"] is None else f"{one['clock_offset_seconds']:+.1f} s"
     version = f"directory {one['directory_version'] or '?'}"
+    duty = one["duty"]
+    contact = clean(f"{duty['name']}, {duty['telephone']}, {duty['email']}")
     return (
         f"{one['centre']:<17}  {one['state']:<6}  {one['heard_at'] or '-':<24}  {offset:>8}  {version}  {one['release'] or '-'}"
+        f"  {contact}"
     )

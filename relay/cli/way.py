@@ -33,6 +33,7 @@ def lines(way: dict[str, Any]) -> list[str]:
     kind = f"  {way['kind']}" if way["kind"] else ""
     said = [f"{way['id']}  {way['direction']}  {way['origin']}  {way['precedence']}{kind}"]
     said += [f"  submitted {way['submitted_at']}" + (f", received {way['received_at']}" if way["received_at"] else "")]
+    said += [f"  deadline {way['deadline']}"] if way.get("deadline") else []
     said += [f"  content purged {way['purged_at']}"] if way["purged_at"] else []
     said += ["  under legal hold"] if way["legal_hold"] else []
     said += [f"  versions  {' '.join(way['versions'])}"] if len(way["versions"]) > 1 else []

@@ -9,16 +9,30 @@ from starlette.routing import Route
 
 from relay.console.front import front
 from relay.console.page import Page, text
+from relay.errors import StoreTrouble
+from relay.views import approvals
+from relay.views.alarms import MOST
 from relay.views.network import network
-from relay.web.served import here
+from relay.web.served import Here, here
 
 MOST_POINTS = 180
 """Points of a sparkline: half an hour in tens of seconds."""
 
 
 async def gather(request: Request) -> dict[str, Any]:
-    """Return the network as this centre sees it."""
-    return {"network": await network(here(request).node, front(request).condition), "most": MOST_POINTS}
+    """Return the network as this centre sees it, and how many acts wait for a second person."""
+    here_ = here(request)
+    found = await network(here_.node, front(request).condition)
+    return {"network": found, "most": MOST_POINTS, "waiting": await _waiting(here_)}
+
+
+async def _waiting(here_: Here) -> int:
+    if not here_.centre.directory.policy.four_eyes:
+        return 0
+    try:
+        return len(await approvals.listed(here_, MOST))
+    except StoreTrouble:  # the page says that the store can't be read
+        return 0
 
 
 PAGE = Page(name="network", path="/", title=text("Network"), gather=gather)

@@ -58,6 +58,7 @@ class Way(Shown):
     envelope: str
     submitted_at: Moment = Field(description="received: when its origin sealed it, by the origin's clock")
     received_at: Moment | None = Field(description="when this centre's node had it")
+    deadline: Moment | None = Field(description="by when it is to be delivered; null: an operator overruled it")
     purged_at: Moment | None = Field(description="when its content was purged here")
     legal_hold: bool = Field(description="whether an order keeps it from being purged")
     recipients: list[AtRecipient]
@@ -158,6 +159,7 @@ def _way_of_sent(node: Served, message: str, known: _Known, of: _Sent) -> Way:
         envelope=of.evidence.envelope,
         submitted_at=sent.submitted_at,
         received_at=None,
+        deadline=read_core(of.evidence.resting.header).messages[of.evidence.position].deadline,
         purged_at=sent.purged_at,
         legal_hold=known.legal_hold,
         recipients=[_recipient(node, of, to, steps, recalls.get(to)) for to, steps in sorted(sent.recipients.items())],
@@ -179,6 +181,7 @@ def _way_of_received(centre: Centre, message: str, known: _Known, of: _Received)
         envelope=row.envelope,
         submitted_at=core.time,
         received_at=row.received_at,
+        deadline=row.deadline or None,
         purged_at=row.purged_at,
         legal_hold=known.legal_hold,
         recipients=_addressed(centre, core, row),
