@@ -30,7 +30,7 @@ from relay.receipts import Echo, EpochClosed
 from relay.seal import Opened
 from relay.settings import Settings
 from relay.store import Connection, Store, checkpoints, epochs, peers, record
-from relay.store.epochs import Behind, Turn
+from relay.store.epochs import Behind, Ordered, Turn
 from relay.store.peers import Alarm
 
 NEW_EPOCH = "peer-new-epoch"
@@ -53,11 +53,12 @@ class View:
     turn: Turn | None
 
 
-async def prepare(settings: Settings, *, anyway: bool) -> Prepared:
+async def prepare(settings: Settings, *, anyway: bool, order: Ordered | None = None) -> Prepared:
     """Mark the store of a node that does not run, so that its next start begins a new epoch.
 
-    Raises ``Misconfigured`` (``store-in-use``) while a node works on it, ``Refused`` (``needs-yes``) when no peer showed that the
-    store went back and nobody said to do it ``anyway``.
+    ``order`` says who wants it and why; both stand in the first leaf of that epoch. Raises ``Misconfigured`` (``store-in-use``)
+    while a node works on the store, ``Refused`` (``needs-yes``) when no peer showed that it went back and nobody said to do it
+    ``anyway``.
     """
     store = await Store.open(settings.store.file, settings.centre, settings.network, now_ms())
     try:
@@ -69,7 +70,7 @@ async def prepare(settings: Settings, *, anyway: bool) -> Prepared:
             )
             raise Refused("needs-yes", sentence)
         points.reach(Point.RECOVER_COMMIT_BEFORE)
-        epoch, following = await store.write(partial(epochs.want, now=now_ms()))
+        epoch, following = await store.write(partial(epochs.want, now=now_ms(), order=order))
         points.reach(Point.RECOVER_COMMIT_AFTER)
     finally:
         await store.close()
@@ -82,12 +83,13 @@ async def open_epoch(store: Store, now: int) -> Audit:
     audit = Audit(following or store.epoch)
 
     def begin(connection: Connection) -> None:
-        after = None
+        after = order = None
         if following is not None:
-            held = checkpoints.last_words(connection, store.epoch)
-            after = "; ".join(filter(None, (epochs.turn(connection, following, now), held)))
+            order, held = epochs.ordered(connection), checkpoints.last_words(connection, store.epoch)
+            after = "; ".join(filter(None, (epochs.turn(connection, following, now), held, order.reason if order else None)))
         if following is not None or not record.size(connection, store.epoch):
-            audit.append(connection, [audit.leaf(AuditStep.EPOCH_OPENED, now, why=after)])
+            actor = order.actor if order is not None else None
+            audit.append(connection, [audit.leaf(AuditStep.EPOCH_OPENED, now, actor=actor, why=after)])
 
     points.reach(Point.EPOCH_COMMIT_BEFORE)
     await store.write(begin)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import getpass
+import json
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -378,16 +380,21 @@ async def test_numbers_of_controls_go_on_after_a_restore(live: Live, tmp_path: P
 async def test_the_commands_say_what_is_wrong_and_mend_it(live: Live) -> None:
     """`relay recover` refuses without need and while the node runs; with it, the node's next start has a new epoch."""
     config = str(live.network.node_file(A))
-    assert await asyncio.to_thread(cli.run, ["recover", "--config", config]) == 78
+    asked = ["recover", "--reason", "the disk was replaced"]
+    assert await asyncio.to_thread(cli.run, [*asked, "--config", config]) == 78
     later = live[A].centre.store.epoch + 50
     await hold(live, later, 2)
     await eventually(lambda: live[A].full() is not None)
     await live.stop(A)
-    assert await asyncio.to_thread(cli.run, ["recover", "--config", config]) == 0
-    assert await asyncio.to_thread(cli.run, ["recover", "--config", config]) == 0
+    assert await asyncio.to_thread(cli.run, ["recover", "--config", config]) == 64, "no reason, no recovery"
+    assert await asyncio.to_thread(cli.run, [*asked, "--config", config]) == 0
+    assert await asyncio.to_thread(cli.run, [*asked, "--config", config]) == 0
     await live.start(A)
     assert live[A].centre.store.epoch == later + 1
-    assert await asyncio.to_thread(cli.run, ["recover"]) == 78
+    leaf = json.loads((await live[A].centre.store.read(lambda c: record.leaves(c, later + 1)))[0])
+    assert (leaf["step"], leaf["actor"]) == ("epoch-opened", f"{getpass.getuser()} on the node's machine")
+    assert leaf["why"].endswith("; the disk was replaced")
+    assert await asyncio.to_thread(cli.run, asked) == 78
     await live.stop(A)
-    assert await asyncio.to_thread(cli.run, ["recover", "--config", config]) == 64
+    assert await asyncio.to_thread(cli.run, [*asked, "--config", config]) == 64
     await live.start(A)

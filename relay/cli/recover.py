@@ -13,11 +13,15 @@ from relay.errors import Misconfigured
 
 Status = Annotated[bool, typer.Option("--status", help="Ask the running node where the recovery stands.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Begin a new epoch though no peer showed that it is needed.")]
+Reason = Annotated[
+    str | None, typer.Option("--reason", help="Who ordered it and why; the audit record keeps it. Required without --status.")
+]
 
 
 def recover(
     status: Status = False,
     yes: Yes = False,
+    reason: Reason = None,
     as_json: AsJson = False,
     config: Config = None,
     url: Url = None,
@@ -28,13 +32,18 @@ def recover(
         _status(as_json, config, url, token_file)
         return
     import asyncio
+    import getpass
 
     from relay.recovery import prepare
     from relay.settings import load
+    from relay.store.epochs import Ordered
 
     if config is None:
         raise Misconfigured("no-node-named", "Which node? Give --config FILE: this works on the store of a node that is stopped.")
-    done = asyncio.run(prepare(load(config), anyway=yes))
+    if not reason:
+        raise typer.BadParameter("give a reason; it goes on record", param_hint="--reason")
+    order = Ordered(f"{getpass.getuser()} on the node's machine", reason)
+    done = asyncio.run(prepare(load(config), anyway=yes, order=order))
     if as_json:
         give_json({"epoch": done.epoch, "following": done.following})
     else:

@@ -31,7 +31,7 @@ from relay.store.tables import (
 )
 
 _IS_OPEN = text("outbox_delivery.open <> 0")  # as in the index
-_BEHIND, _WANTED, _TURNED = "behind", "wanted-epoch", "recovery"
+_BEHIND, _WANTED, _ORDER, _TURNED = "behind", "wanted-epoch", "recovery-ordered", "recovery"
 _NO_TURN: dict[str, Any] = {"before": 0, "at": 0, "step": 0, "sent": {}, "unknown": []}
 _CONTROLS = ("nack", "heartbeat", "void", "epoch", "comparison", "checkpoint")
 _MESSAGES = ("flash", "immediate", "priority", "routine", "exercise")
@@ -47,6 +47,14 @@ class Behind:
     theirs: int
     ours: int
     at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """Who asked for a recovery, and why."""
+
+    actor: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +101,15 @@ def set_behind(connection: Connection, found: Behind) -> bool:
     return True
 
 
-def want(connection: Connection, now: int) -> tuple[int, int]:
+def want(connection: Connection, now: int, order: Ordered | None = None) -> tuple[int, int]:
     """Ask for a new epoch at the next start; return the present one and the new one, which is greater than any known."""
     present = int(connection.execute(select(META.c.value).where(META.c.name == "epoch")).scalar_one())
     marked = behind(connection)
     records = connection.execute(select(func.max(AUDIT.c.epoch))).scalar() or 0
     new = max(now // 1000, present + 1, records + 1, marked.epoch + 1 if marked else 0)
     _put(connection, _WANTED, new)
+    if order is not None:
+        _put(connection, _ORDER, [order.actor, order.reason])
     return present, new
 
 
@@ -107,6 +117,12 @@ def wanted(connection: Connection) -> int | None:
     """Return the epoch that is to be begun, or None."""
     value = _get(connection, _WANTED)
     return None if value is None else int(value)
+
+
+def ordered(connection: Connection) -> Ordered | None:
+    """Return who asked for the epoch that is to be begun, and why; None when that was not said."""
+    value = _get(connection, _ORDER)
+    return None if value is None else Ordered(*value)
 
 
 def turn(connection: Connection, new: int, now: int) -> str:
@@ -120,7 +136,7 @@ def turn(connection: Connection, new: int, now: int) -> str:
     _put(connection, _TURNED, record)
     connection.execute(delete(SEQUENCE))
     _move(connection, new, now)
-    connection.execute(delete(META).where(META.c.name.in_((_BEHIND, _WANTED))))
+    connection.execute(delete(META).where(META.c.name.in_((_BEHIND, _WANTED, _ORDER))))
     connection.execute(update(META).where(META.c.name == "epoch").values(value=str(new)))
     for row in connection.execute(select(PEER.c.centre, PEER.c.echo)).all():
         held = [Echo(epoch=epoch, lane=lane, highest=highest) for epoch, lane, highest in json.loads(row.echo)]
