@@ -15,60 +15,29 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from relay import messages, points, topology
 from relay.audit import AuditStep
-from relay.batches import Batch, Entry, batches, path_of
+from relay.batches import Batch, Entry, batches
 from relay.centre import Centre
-from relay.clock import to_ms
 from relay.codes import precedence_rank
-from relay.envelope import new_id
-from relay.errors import Busy, Conflict, NotReady, Problem, Refused, RelayError, StoreTrouble
-from relay.keeping import recall, told
+from relay.errors import Busy, Conflict, NotReady, Refused, RelayError, StoreTrouble
+from relay.keeping import told
 from relay.log import Event
-from relay.messages import Message
 from relay.points import Point
-from relay.policy import Admission, Withheld, marks
 from relay.seal import Addressee, Draft, Sealed
 from relay.store import Connection, outgoing
 from relay.store.outgoing import Due, Idempotent, NewEnvelope
-from relay.store.threads import RELEASED, WITHDRAWS
-from relay.versions import NOTHING, Plan, Versions, is_linked
+from relay.store.threads import RELEASED
+from relay.submissions import Outcome, Preparing, Stored, Submission
+from relay.versions import Plan, Versions, is_linked
 
 MAX_GROUP = 1024
 PAUSE_SECONDS = 5.0
 OFFERED = 2  # envelopes of a group: where more wait, to read them again costs little, and they would lie in memory
 SEALED_AT_ONCE_BYTES = 4 * 1024  # less work than to hand it to a thread and wait
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """A validated message on its way in; ``key`` is its idempotency key, already joined to who uses it."""
-
-    raw: bytes
-    message: Message
-    key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """The promise: this message is committed and will be sent to these recipients.
-
-    ``withheld`` are entitled and don't get it; an update takes the message away from those ``withdrawn_from``; those
-    ``unreachable`` held what is taken back and can't be told now; ``warnings`` say what of the message looks wrong.
-    """
-
-    id: str
-    recipients: tuple[str, ...]
-    withheld: tuple[Withheld, ...] = ()
-    withdrawn_from: tuple[str, ...] = ()
-    unreachable: tuple[str, ...] = ()
-    warnings: tuple[Problem, ...] = ()
-
-
-Outcome = Stored | RelayError
 
 
 @dataclass(slots=True)
@@ -103,6 +72,7 @@ class Outbox:
     ) -> None:
         self._centre = centre
         self._versions = versions
+        self._preparing = Preparing(centre, versions)
         self._full = full
         self._offer = offer
         self._linking = asyncio.Lock()
@@ -134,7 +104,7 @@ class Outbox:
         keys = {submission.key for submission in submissions if submission.key is not None}
         known = await self._claim(request, keys) if keys else {}
         try:
-            plans = await self._plan(submissions, known)
+            plans = await self._preparing.plan(submissions, known)
             prepared = [self._prepare(request, *one, known) for one in zip(submissions, plans, strict=True)]
             del submissions  # the models need not wait for the commit
         except BaseException:
@@ -217,23 +187,6 @@ class Outbox:
             else:
                 await changed.changed(ticket)
 
-    async def _plan(self, submissions: Sequence[Submission], known: dict[str, Idempotent]) -> list[Plan | Refused]:
-        """Return what follows from each message's references; most have none that matter."""
-        plans: list[Plan | Refused] = []
-        recalled: set[str] = set()
-        for submission in submissions:
-            if not is_linked(submission.message) or submission.key in known:
-                plans.append(NOTHING)
-                continue
-            try:
-                self._centre.judge.check_origin(submission.message.origin)
-                if (found := recall(submission.message)) is not None:
-                    _check_alone(found.target, recalled)
-                plans.append(await self._versions.plan(submission.message))
-            except Refused as refusal:
-                plans.append(refusal)
-        return plans
-
     def _prepare(self, request: _Request, submission: Submission, plan: Plan | Refused, known: dict[str, Idempotent]) -> Outcome:
         """Enter a message into the request; return what it will become, or why it is refused."""
         digest = hashlib.sha256(submission.raw).digest() if submission.key is not None else b""
@@ -242,53 +195,13 @@ class Outbox:
         if isinstance(plan, Refused):
             return plan
         try:
-            self._centre.judge.check_origin(submission.message.origin)
-            self._centre.keeper.check(submission.message, self._centre.now())
-            admission = self._admit(submission.message, plan)
-            entry = self._entry(submission, admission, plan, digest)
+            stored, entries = self._preparing.prepare(submission, plan, digest)
         except Refused as refusal:
             return refusal
-        recipients = admission.recipients
-        request.entries.append(entry)
-        if plan.withdrawal:
-            request.entries.append(self._withdrawal(plan))
+        request.entries += entries
         if submission.key is not None:  # the next line of this very request may repeat it
-            known[submission.key] = Idempotent(submission.key, digest, entry.id, recipients)
-        warnings = entry.kept.warnings
-        return Stored(entry.id, recipients, admission.withheld, plan.withdraw_from, plan.unreachable, warnings)
-
-    def _admit(self, message: Message, plan: Plan) -> Admission:
-        if plan.recipients is not None:
-            return Admission(plan.recipients, intel=False)
-        return self._centre.judge.admit(marks(message))
-
-    def _entry(self, submission: Submission, admission: Admission, plan: Plan, digest: bytes) -> Entry:
-        centre, message = self._centre, submission.message
-        kept = centre.keeper.keep(message, centre.id, centre.now())
-        if plan.refers:
-            kept = replace(kept, refers=(*kept.refers, *plan.refers))
-        path = path_of(centre.id, admission, message)
-        new = new_id(centre.id, plan.after)
-        return Entry(submission.raw, submission.key, admission.recipients, path, new, self._deadline(message), digest, kept)
-
-    def _withdrawal(self, plan: Plan) -> Entry:
-        """Return the cancel for those whom an update leaves out; the store knows it as what it is, so the thread stays open."""
-        submission = Submission(plan.withdrawal, messages.parse(plan.withdrawal))
-        entry = self._entry(submission, Admission(plan.withdraw_from, intel=False), plan, b"")
-        assert entry.kept.recall is not None  # noqa: S101 - a cancel
-        entry.kept = replace(entry.kept, refers=((WITHDRAWS, entry.kept.recall.target),))
-        return entry
-
-    def _deadline(self, message: Message) -> int:
-        now, policy = self._centre.now(), self._centre.directory.policy
-        if message.expires_at is None:
-            hours = policy.max_expiry_hours if message.kind == "cancel" else policy.default_expiry_hours
-            return now + hours * 3_600_000
-        deadline = to_ms(message.expires_at)
-        if not now < deadline <= now + policy.max_expiry_hours * 3_600_000:
-            sentence = f"The deadline must lie ahead, by at most {policy.max_expiry_hours} hours."
-            raise Refused("bad-deadline", sentence, (Problem("/expires_at", "bad-deadline", sentence),))
-        return deadline
+            known[submission.key] = Idempotent(submission.key, digest, stored.id, stored.recipients)
+        return stored
 
     async def _commit_group(self) -> None:
         group = self._group = self._take_group()
@@ -423,14 +336,6 @@ class Outbox:
             else:
                 continue
             yield audit.leaf(step, new.created_at, envelope=core.id, commitments=[commitment], code=code)
-
-
-def _check_alone(target: str, seen: set[str]) -> None:
-    """Refuse the second update or cancel of one message in one request: it could not know of the first."""
-    if target in seen:
-        sentence = f"Another line of this request updates or cancels message {target} too: send one after the other."
-        raise Conflict("thread-busy", sentence, (Problem("/references", "thread-busy", sentence),))
-    seen.add(target)
 
 
 def _again(earlier: Idempotent, digest: bytes) -> Outcome:

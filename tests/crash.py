@@ -21,11 +21,11 @@ from sqlalchemy import event
 from relay import envelope, messages, points
 from relay.handover import Given
 from relay.node import Surface, open_node
-from relay.outbox import Stored, Submission
 from relay.points import Point
 from relay.settings import load
 from relay.store import Connection, Store, outgoing, parked
 from relay.store.history import FINAL
+from relay.submissions import Stored, Submission
 from tests.live import Live, eventually
 
 SECONDS = 60

@@ -28,11 +28,11 @@ from relay.log import Event
 from relay.log.lines import Lines
 from relay.network import Network, load_network, write_network
 from relay.node import Node, open_node
-from relay.outbox import Stored, Submission
 from relay.rabbit import Management, PrivateBroker
 from relay.seal import Addressee, Draft, Sealed, Sealer
 from relay.settings import load
 from relay.store import outgoing
+from relay.submissions import Stored, Submission
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "schemas" / "examples"
 LANE = "routine"

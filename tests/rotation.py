@@ -12,9 +12,9 @@ from relay.cli import keyfiles
 from relay.cli.key import public
 from relay.cli.keyfiles import KeyFile
 from relay.keyring import Use
-from relay.outbox import Stored, Submission
 from relay.settings import load
 from relay.store import outgoing
+from relay.submissions import Stored, Submission
 from tests.live import Live, eventually, message, redirect
 
 HOUR = timedelta(hours=1)

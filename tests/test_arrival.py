@@ -24,7 +24,6 @@ from relay.errors import Conflict, NotFound, StoreTrouble
 from relay.handover import No
 from relay.log import Event
 from relay.node import Node
-from relay.outbox import Stored, Submission
 from relay.points import Point
 from relay.policy import Judge
 from relay.rabbit import PrivateBroker
@@ -34,6 +33,7 @@ from relay.seal import Addressee, Draft
 from relay.store import Connection, aside, handing, incoming, outgoing, record
 from relay.store.aside import Received
 from relay.store.tables import INBOX_MESSAGE
+from relay.submissions import Stored, Submission
 from tests.live import LANE, Live, eventually, message, private_network
 from tests.test_recall import cancel
 from tests.test_recall import update as renew

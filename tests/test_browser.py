@@ -22,9 +22,9 @@ from relay.console.pages import pages
 from relay.errors import RelayError
 from relay.handover import No
 from relay.network import Network
-from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
 from relay.store import record
+from relay.submissions import Stored, Submission
 from tests.browsing import NARROW, PATIENCE_MS, WIDE, Visit, launch, visit
 from tests.console import PASSWORD, Served, hire
 from tests.live import EXAMPLES, Live, message, private_network, redirect

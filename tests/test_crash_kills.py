@@ -13,10 +13,10 @@ import httpx2
 import pytest
 
 from relay import messages
-from relay.outbox import Stored, Submission
 from relay.points import Point
 from relay.rabbit import PrivateBroker
 from relay.settings import load
+from relay.submissions import Stored, Submission
 from tests import killed as killed_at
 from tests.forked import Forked
 from tests.live import Live, eventually, message, private_network

@@ -34,7 +34,6 @@ from relay.handover import No
 from relay.keeping import DAY_MS
 from relay.keys import SigningKey
 from relay.network import Network, load_network
-from relay.outbox import Stored
 from relay.points import Point
 from relay.proving import Proving
 from relay.rabbit import Management, PrivateBroker
@@ -43,6 +42,7 @@ from relay.release import Done, Releases
 from relay.settings import load
 from relay.store import Connection, clocks, compared, directories, parked, record, retained, samples, threads
 from relay.store.tables import IDEMPOTENCY, INBOX_MESSAGE
+from relay.submissions import Stored
 from tests.crash import Crashing, armed
 from tests.live import EXAMPLES, eventually, message, private_network, redirect, signatures
 from tests.rotation import add as add_key

@@ -15,13 +15,13 @@ from relay.api import messages as shown
 from relay.audit import AuditStep
 from relay.clock import iso, now_ms
 from relay.envelope import parse
-from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
 from relay.receipts import Void
 from relay.store import Connection, aged, ended, outgoing, parked, record, said
 from relay.store.aged import Aged
 from relay.store.history import Step
 from relay.store.tables import OUTBOX_DELIVERY, OUTBOX_ENVELOPE, OUTBOX_MESSAGE
+from relay.submissions import Stored, Submission
 from tests.live import LANE, Live, eventually, message, private_network
 
 A, B = CENTRES = ("DEAA", "DEAB")

@@ -22,12 +22,12 @@ from relay.desk import Order
 from relay.envelope import Envelope
 from relay.errors import Conflict, NotFound, Refused
 from relay.log import Event
-from relay.outbox import Stored, Submission
 from relay.rabbit import Management, PrivateBroker
 from relay.receipts import Nack, Void
 from relay.retry import RESEND_AGAIN_MS, RESEND_LONGEST_MS, Allowance, Resent, decide
 from relay.store import Connection, behind, ended, outgoing, parked, purged
 from relay.store.tables import OUTBOX_MESSAGE
+from relay.submissions import Stored, Submission
 from relay.windows import Windows
 from tests.live import LANE, Heard, Live, eventually, message, private_network
 

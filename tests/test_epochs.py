@@ -17,13 +17,13 @@ from relay import cli, messages, recovery
 from relay.clock import from_ms
 from relay.envelope import EnvelopeType, new_id
 from relay.errors import Misconfigured, Refused, StoreTrouble
-from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
 from relay.receipts import Echo
 from relay.seal import Addressee, Draft, Sealer
 from relay.settings import load
 from relay.store import Connection, epochs, incoming, outgoing, peers, record
 from relay.store.peers import Alarm, Peer
+from relay.submissions import Stored, Submission
 from tests.live import LANE, Live, eventually, message, private_network
 
 A, B = CENTRES = ("EPOA", "EPOB")

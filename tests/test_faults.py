@@ -17,8 +17,8 @@ from relay import node as node_module
 from relay.broker import bounded, troubles
 from relay.errors import Busy, StoreTrouble
 from relay.node import Node
-from relay.outbox import Submission
 from relay.rabbit import Management, PrivateBroker
+from relay.submissions import Submission
 from tests.live import LANE, Live, eventually, message, private_network
 
 A, B, C = CENTRES = ("FLTA", "FLTB", "FLTC")

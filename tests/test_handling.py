@@ -15,8 +15,8 @@ import pytest
 
 from relay import messages, topology
 from relay.errors import Refused
-from relay.outbox import Submission
 from relay.rabbit import PrivateBroker
+from relay.submissions import Submission
 from tests.live import EXAMPLES, Live, eventually, message, private_network, redirect
 
 CENTRES = ("HBRU", "HLYO", "HSIN", "BE-HCUS")

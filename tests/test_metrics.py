@@ -17,10 +17,10 @@ from relay.desk import Order
 from relay.errors import BrokerTrouble
 from relay.lag import Lag
 from relay.metrics import ACTS, LABELS, STAGES, Metrics, Stage
-from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
 from relay.received import Act
 from relay.settings import load
+from relay.submissions import Stored, Submission
 from tests.live import Live, eventually, message, private_network, redirect
 
 A, B, C = CENTRES = ("MTRA", "MTRB", "MTRC")

@@ -12,7 +12,6 @@ from sqlalchemy import Connection, Engine, delete, event, insert
 from relay import messages, observing
 from relay.envelope import MAX_MESSAGES, new_id
 from relay.observation import AGES, SPANS, Lane, Observation, Peer, Traffic
-from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
 from relay.rates import Rates
 from relay.store import observed
@@ -30,6 +29,7 @@ from relay.store.tables import (
     REFERENCE,
     SEQUENCE,
 )
+from relay.submissions import Stored, Submission
 from tests.live import Live, eventually, message, private_network
 from tests.test_recall import cancel
 

@@ -11,9 +11,9 @@ import pytest
 from relay import topology
 from relay.errors import BrokerTrouble, Conflict, Refused
 from relay.messages import parse
-from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
 from relay.store import incoming, outgoing, samples
+from relay.submissions import Stored, Submission
 from tests.live import LANE, Live, eventually, message, private_network, redirect
 
 A, B, C, D = CENTRES = ("PATHA", "PATHB", "PATHC", "PATHD")

@@ -22,13 +22,13 @@ from relay.broker import Delivery
 from relay.envelope import read_core
 from relay.errors import Conflict
 from relay.intake import MAX_GROUP_BYTES, Intake
-from relay.outbox import Stored, Submission
 from relay.poison import FIRST_MS, LONGEST_MS, Asking
 from relay.rabbit import PrivateBroker
 from relay.receipts import Echo, Statement
 from relay.received import Act
 from relay.settings import load
 from relay.store import Connection, Store, attempts, incoming, outgoing, peers, said
+from relay.submissions import Stored, Submission
 from tests import poisoned
 from tests.forked import Forked
 from tests.live import LANE, Live, message, private_network

@@ -10,8 +10,8 @@ import pytest
 
 from relay import messages
 from relay.errors import Refused
-from relay.outbox import Submission
 from relay.rabbit import PrivateBroker
+from relay.submissions import Submission
 from tests.live import Live, message, private_network, redirect
 
 CENTRES = ("VBRU", "VLYO", "VSIN")

@@ -12,10 +12,10 @@ import pytest
 from relay import messages
 from relay.envelope import new_id, parse
 from relay.errors import Conflict, Refused
-from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
 from relay.store import threads
 from relay.store.threads import Recalled
+from relay.submissions import Stored, Submission
 from tests.live import EXAMPLES, Live, eventually, message, private_network
 
 CENTRES = ("RBRU", "RLYO", "RSIN", "RBUE")

@@ -24,10 +24,10 @@ from relay.errors import NotReady, RelayError
 from relay.keys import SigningKey
 from relay.network import Network
 from relay.node import Node
-from relay.outbox import Submission
 from relay.rabbit import PrivateBroker
 from relay.seal import Addressee, Draft, Sealer
 from relay.store import directories, peers, record
+from relay.submissions import Submission
 from tests.live import Live, eventually, message, private_network, signatures
 
 A, B, C = CENTRES = ("REGA", "REGB", "REGC")

@@ -24,13 +24,13 @@ from relay.errors import Refused
 from relay.keeping import Answer
 from relay.messages import parse
 from relay.node import open_node
-from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
 from relay.requests import due
 from relay.settings import load
 from relay.store import Connection, Store, clocks, outgoing, record
 from relay.store.clocks import STEPS, Clock, Step
 from relay.store.tables import CLOCK, INBOX_MESSAGE, OUTBOX_MESSAGE, OUTBOX_STEP
+from relay.submissions import Stored, Submission
 from relay.versions import content
 from tests.live import EXAMPLES, Live, eventually, message, private_network
 

@@ -34,7 +34,6 @@ from relay.keeping import DAY_MS
 from relay.log import Event
 from relay.network import write_network
 from relay.node import Node, open_node
-from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
 from relay.retention import Outcome
 from relay.seal import Addressee, Draft
@@ -43,6 +42,7 @@ from relay.store import Connection, incoming, outgoing, record, retained, sample
 from relay.store.incoming import Arrival
 from relay.store.outgoing import NewEnvelope
 from relay.store.tables import IDEMPOTENCY, INBOX_MESSAGE, OUTBOX_DELIVERY, SAMPLE
+from relay.submissions import Stored, Submission
 from tests.live import EXAMPLES, LANE, Heard, Live, eventually, message, private_network
 
 A, B = CENTRES = ("RETA", "RETB")

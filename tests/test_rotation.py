@@ -21,11 +21,11 @@ from relay.envelope import new_id
 from relay.errors import Misconfigured, NotReady
 from relay.keys import SigningKey
 from relay.node import open_node
-from relay.outbox import Submission
 from relay.rabbit import PrivateBroker
 from relay.seal import Addressee, Draft, Sealer
 from relay.settings import load
 from relay.store import peers, record, samples, suspects
+from relay.submissions import Submission
 from tests.live import LANE, Live, eventually, message, private_network
 from tests.rotation import (
     HOUR,

@@ -20,12 +20,12 @@ from sqlalchemy import Connection, create_engine, event, exc, inspect
 
 from relay import messages
 from relay.errors import Busy, Misconfigured, StoreTrouble
-from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
 from relay.settings import load
 from relay.store import Store, record, wal
 from relay.store.engine import migrate, open_engine
 from relay.store.tables import METADATA
+from relay.submissions import Stored, Submission
 from tests.live import Live, eventually, message, private_network
 
 A, B = CENTRES = ("STOA", "STOB")

@@ -17,8 +17,8 @@ from relay import envelope as wire
 from relay.directory import Directory
 from relay.errors import EnvelopeError, RelayError
 from relay.keys import SealingKey
-from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
+from relay.submissions import Stored, Submission
 from tests import make_vectors
 from tests.live import Live, private_network, redirect
 from tests.make_vectors import NETWORK, NOW, SUITES, sealing

@@ -19,11 +19,11 @@ from relay.keeping import HOUR_MS
 from relay.messages import parse
 from relay.node import Node
 from relay.observation import AGES
-from relay.outbox import Stored, Submission
 from relay.rabbit import PrivateBroker
 from relay.received import Act
 from relay.store import Connection, Store, clocks, traces, trail
 from relay.store.listed import Asked, Listed, Page, received, sent
+from relay.submissions import Stored, Submission
 from relay.views import content, message, messages, queues, requests
 from relay.views import trail as view_of_trail
 from relay.views.messages import Filters

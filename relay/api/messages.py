@@ -25,13 +25,13 @@ from relay.api.auth import SUBMIT, needs
 from relay.api.contract import LINE, Accepted, MessageState, taking_message
 from relay.clock import iso
 from relay.errors import NotFound, Refused, RelayError
-from relay.outbox import Outcome, Stored, Submission
 from relay.settings import LimitSettings
 from relay.store import Connection, outgoing, parked, threads
 from relay.store.history import Step
 from relay.store.outgoing import Sent
 from relay.store.parked import Waiting
 from relay.store.threads import Thread
+from relay.submissions import Outcome, Stored, Submission
 from relay.web import problems
 from relay.web.body import idempotency_key, read_body
 from relay.web.callers import caller

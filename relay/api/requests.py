@@ -22,11 +22,11 @@ from relay.audit import AuditStep
 from relay.clock import iso
 from relay.errors import NotFound, Problem, Refused, RelayError
 from relay.log import Event
-from relay.outbox import Submission
 from relay.release import Done, Releases
 from relay.requests import SIDES
 from relay.store import Connection, clocks
 from relay.store.clocks import ANSWERED, Clock, Which
+from relay.submissions import Submission
 from relay.web.body import read_body
 from relay.web.callers import actor
 from relay.web.served import Here, here

@@ -26,8 +26,8 @@ from relay.clock import iso
 from relay.console import Console
 from relay.network import Network, write_network
 from relay.node import Node, open_node
-from relay.outbox import Stored, Submission
 from relay.settings import load
+from relay.submissions import Stored, Submission
 from relay.web.served import make_here
 from tests import large
 from tests.bench import sections

@@ -35,12 +35,12 @@ from relay.messages import Message, Seizure
 from relay.messages.parts import Conveyance
 from relay.network import Network, write_network
 from relay.node import Node, open_node
-from relay.outbox import Submission
 from relay.seal import unseal
 from relay.settings import load
 from relay.store import Connection, found, incoming, outgoing
 from relay.store.found import Entry, Query
 from relay.store.incoming import Arrival
+from relay.submissions import Submission
 from tests.bench import sections
 from tests.bench.workers import MACHINE, cpu
 

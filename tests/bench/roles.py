@@ -24,7 +24,7 @@ from relay import batches, log, settings
 from relay.api import Api
 from relay.messages import Seizure, parse
 from relay.node import Node, open_node
-from relay.outbox import Stored, Submission
+from relay.submissions import Stored, Submission
 from tests.bench.material import RECEIVER, SENDER, messages, number_of
 from tests.bench.workers import Said, answer, commands
 
