@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from relay import merkle, receipts, recovery, topology, witnessed
 from relay.errors import NotReady, Refused, Rejected
 from relay.network import Network
 from relay.rabbit import PrivateBroker
-from relay.settings import load
+from relay.settings import AuditSettings, load
 from relay.store import Connection, checkpoints, peers, record, trees
 from relay.store import witnessed as held
 from relay.store.peers import Alarm
@@ -311,6 +312,22 @@ async def test_a_rewritten_history_is_caught_by_its_witnesses(live: Live) -> Non
             bytes.fromhex(new.root),
         )
     await eventually(lambda: live[A].full() is not None)
+
+
+async def test_peers_notice_a_rewritten_store_within_two_checkpoints_of_its_start(live: Live) -> None:
+    """A checkpoint comes each minute unless set otherwise, so both witnesses know of it within two."""
+    assert AuditSettings().checkpoint_seconds == 60
+    await send(live)
+    await countersigned(live)
+    await live.stop(A)
+    rewrite(live, ALTERED, *WITHOUT_TREE, *WITHOUT_CHECKPOINTS)
+    period = 4.0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RELAY_AUDIT__CHECKPOINT_SECONDS", str(period))
+        await live.start(A)
+    begun = time.monotonic()
+    for peer in (B, C):
+        await caught(live, peer, "audit-split-view", 2 * period - (time.monotonic() - begun))
 
 
 async def test_a_log_that_became_shorter_is_caught(live: Live) -> None:

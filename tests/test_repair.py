@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from relay.centre import Centre
-from relay.envelope import new_id
+from relay.envelope import new_id, parse
 from relay.rabbit import PrivateBroker
 from relay.store import Connection, incoming, samples
 from tests.live import LANE, Live, eventually, message, private_network
@@ -45,6 +46,32 @@ async def test_a_lost_envelope_is_noticed_and_sent_again(live: Live) -> None:
     assert sorted(taken) == sorted(one.id for one in stored)
     for one in stored:
         await live.reaches(A, one.id, B, "delivered")
+
+
+async def test_the_last_of_a_burst_is_missed_within_45_seconds_of_its_loss(broker: PrivateBroker, tmp_path: Path) -> None:
+    """With the settings as they come: the broker confirms it and drops it, nothing follows, and it arrives all the same."""
+    origin, recipient = "REPY", "REPZ"
+    live = Live(private_network(tmp_path / "network", broker, "repair-45", (origin, recipient)), broker)
+    await live.start(origin, recipient)
+    try:
+        before = [await live.submit(origin, message(case_number=f"BURST-{number}")) for number in range(5)]
+        for one in before:
+            await live.reaches(origin, one.id, recipient, "accepted")
+        publish, dropped = live[origin].broker.publish, list[bytes]()
+
+        async def drop(keys: Sequence[str], raw: bytes) -> None:
+            if not dropped and parse(raw).core.type == "batch":
+                dropped.append(raw)
+            else:
+                await publish(keys, raw)
+
+        live[origin].broker.publish = drop  # type: ignore[method-assign]
+        last = await live.submit(origin, message(case_number="BURST-LAST"))
+        await live.reaches(origin, last.id, recipient, "sent")
+        await live.reaches(origin, last.id, recipient, "accepted", seconds=45)
+        assert dropped
+    finally:
+        await live.close()
 
 
 async def test_a_lost_receipt_is_sent_again(live: Live) -> None:
