@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from relay import passwords
 from relay.network import Network, write_network
 from relay.rabbit import PrivateBroker
 
@@ -64,8 +65,12 @@ def own_ports() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def hurried() -> Iterator[None]:
-    """Let no node that starts while its peers are down wait for long for their word, and none that can't start linger."""
+    """Let no node that starts while its peers are down wait for long for their word, and none that can't start linger.
+
+    Nor does a password cost here what it must cost who guesses.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_N", 2**10)
         patch.setenv("RELAY_REPAIR__ECHO_SECONDS", "1")
         patch.setenv("RELAY_CONSOLE__LAST_WORDS_SECONDS", "0")
         yield
