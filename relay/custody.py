@@ -5,6 +5,8 @@ use ends soon (60, 14 and 3 days before) and when a private key that was rotated
 key that signs, the messages of its centre that came under it since are looked for in the store, kept as *suspects* and put on
 record, and an alarm is raised about that centre; a start goes on where the last run ended. For a while what is committed
 meanwhile is looked at, too: it may have been judged by the version before.
+
+Key files that changed are read anew when the process is sent SIGHUP (:meth:`Custody.reload`).
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from relay import keyring, points
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.clock import from_ms, iso, to_ms
-from relay.errors import NotReady, StoreTrouble
-from relay.keyring import USES, Standing
+from relay.errors import Misconfigured, NotReady, StoreTrouble
+from relay.keyring import USES, Keyring, Standing
 from relay.log import Event
 from relay.points import Point
 from relay.renewals import Renewals
@@ -68,6 +70,19 @@ class Custody:
             except StoreTrouble as trouble:  # the next look finds the same
                 self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
             await changed.changed(ticket, PAUSE_SECONDS)
+
+    def reload(self, load: Callable[[], Keyring]) -> None:
+        """Hold the keys of the files as they are now, by ``load``; what can't be used changes nothing, and why is said."""
+        centre, before = self._centre, self._centre.keyring.held
+        try:
+            centre.keyring.take(load(), centre.now())
+        except Misconfigured as error:
+            centre.log.error(Event.KEY_REFUSED, code=error.code, detail=error.detail)
+            return
+        held = centre.keyring.held
+        added, removed = sorted(held.keys() - before.keys()), sorted(before.keys() - held.keys())
+        centre.log.info(Event.KEY_TAKEN_UP, added=added, removed=removed)
+        self.look()
 
     def look(self) -> None:
         """See how the keys stand, and say once what changed."""

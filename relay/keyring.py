@@ -5,6 +5,9 @@ directory in force: the newest of ours that it lists as valid and not revoked. A
 its time signs only when there is no other, since the clocks of peers differ. The decision is kept until the directory or a
 validity changes, so it costs nothing on the hot path. All sealing keys that are held open what was sealed to them, listed or not.
 
+While the node runs other keys may take the place of all that it holds (:meth:`Keyring.take`), if they belong to the same store
+and nothing that works now stops with them.
+
 A key that the directory does not list yet waits for its time. A node that holds no usable key does not start (``no-usable-key``);
 one that runs goes on receiving, takes no message, and signs its receipts with the last key it has: peers refuse these and ask
 again, and with the first usable key they are said anew.
@@ -22,7 +25,7 @@ from typing import Literal
 from relay.clock import from_ms, to_ms
 from relay.directory import Directory, Key
 from relay.errors import Misconfigured, NotReady
-from relay.keys import SealingKey, SigningKey, StorageKey
+from relay.keys import CONTENT_KEY_BYTES, SealingKey, SigningKey, StorageKey
 
 Use = Literal["signing", "sealing", "checkpoint"]
 KeyState = Literal["unlisted", "announced", "valid", "expired", "revoked", "not-held"]
@@ -50,19 +53,37 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class _Held:
+    """The keys that are held, by id; what is decided counts for these alone, as others may take their place at any moment."""
+
+    signing: Mapping[str, SigningKey]
+    sealing: Mapping[str, SealingKey]
+    checkpoint: Mapping[str, SigningKey]
+
+    @property
+    def uses(self) -> dict[str, Use]:
+        """The ids of the keys, with what they are for."""
+        uses: tuple[tuple[Use, Collection[str]], ...]
+        uses = (("signing", self.signing), ("sealing", self.sealing), ("checkpoint", self.checkpoint))
+        return {key: use for use, keys in uses for key in keys}
+
+
+@dataclass(frozen=True, slots=True)
 class _Lack:
     """For which uses no held key is valid by a directory, from one change of a listed key to the next, in milliseconds."""
 
+    held: _Held
     register: Directory | None
     since: int
     until: int
-    uses: tuple[str, ...]
+    uses: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
     """What signs under a directory, from one change of a validity to the next (milliseconds)."""
 
+    held: _Held
     register: Directory | None
     since: int
     until: int
@@ -82,12 +103,14 @@ class Keyring:
         checkpoint: Sequence[SigningKey] = (),
     ) -> None:
         self._centre = centre
-        self._signing = {key.id: key for key in signing}
-        self._checkpoint = {key.id: key for key in checkpoint}
+        self._held = _Held(
+            {key.id: key for key in signing},
+            MappingProxyType({key.id: key for key in sealing}),
+            {key.id: key for key in checkpoint},
+        )
         self._register: Callable[[], Directory] | None = None
         self._chosen: dict[Use, _Chosen] = {}
         self._lack: _Lack | None = None
-        self.sealing: Mapping[str, SealingKey] = MappingProxyType({key.id: key for key in sealing})
         self.storage = storage
 
     @classmethod
@@ -106,9 +129,24 @@ class Keyring:
     @property
     def held(self) -> dict[str, Use]:
         """The ids of the keys that are held, with what they are for."""
-        uses: tuple[tuple[Use, Collection[str]], ...]
-        uses = (("signing", self._signing), ("sealing", self.sealing), ("checkpoint", self._checkpoint))
-        return {key: use for use, keys in uses for key in keys}
+        return self._held.uses
+
+    @property
+    def sealing(self) -> Mapping[str, SealingKey]:
+        """The keys that open what is sealed to this centre, by id."""
+        return self._held.sealing
+
+    def take(self, other: Keyring, now: int) -> None:
+        """Hold another keyring's keys from this moment (milliseconds) on, in place of the present ones.
+
+        Raises ``Misconfigured``, and changes nothing, when its storage key is another (``wrong-storage-key``), or when none of
+        its keys may be used where one of the present ones may (``no-usable-key``).
+        """
+        other.storage.unwrap(self.storage.wrap(bytes(CONTENT_KEY_BYTES)))
+        lost = _missing(other._held, self._listed(), now) - _missing(self._held, self._listed(), now)
+        if lost:
+            raise Misconfigured("no-usable-key", self._lacking(lost))
+        self._held = other._held
 
     def follow(self, register: Callable[[], Directory]) -> None:
         """Judge keys by whatever version of the directory this returns, each time anew."""
@@ -120,7 +158,7 @@ class Keyring:
 
     def checkpoint(self, now: int) -> SigningKey:
         """Return the key that signs checkpoints at this moment: one of their own where it is usable, else the one that signs."""
-        if self._checkpoint:
+        if self._held.checkpoint:
             chosen = self._choose("checkpoint", now)
             if chosen.usable:
                 return chosen.key
@@ -132,36 +170,39 @@ class Keyring:
 
     def trouble(self, now: int) -> NotReady | None:
         """Return why nothing can be signed, or sealed to this centre, at this moment; None when all is well."""
-        register = self._register() if self._register is not None else None
+        held, register = self._held, self._register() if self._register is not None else None
         lack = self._lack
-        if lack is None or lack.register is not register or not lack.since <= now < lack.until:
-            lack = self._lack = self._missing(register, now)
-        if not (missing := lack.uses):
-            return None
-        sentence = f"The node holds no {' and no '.join(missing)} key that the directory lists as valid for {self._centre} now."
-        return NotReady("no-usable-key", sentence)
+        if lack is None or lack.held is not held or lack.register is not register or not lack.since <= now < lack.until:
+            listed = self._listed()
+            lack = self._lack = _Lack(held, register, *_span(listed, now), _missing(held, listed, now))
+        return NotReady("no-usable-key", self._lacking(lack.uses)) if lack.uses else None
 
-    def _missing(self, register: Directory | None, now: int) -> _Lack:
-        listed, moment = self._listed(), from_ms(now)
-        held = (("signing", self._signing), ("sealing", self.sealing))
-        return _Lack(register, *_span(listed, now), tuple(use for use, keys in held if not newest(listed, keys, moment)))
+    def _lacking(self, uses: Collection[str]) -> str:
+        said = " and no ".join(use for use in USES if use in uses)
+        return f"The node holds no {said} key that the directory lists as valid for {self._centre} now."
 
     def _choose(self, use: Use, now: int) -> _Chosen:
-        register = self._register() if self._register is not None else None
+        held, register = self._held, self._register() if self._register is not None else None
         chosen = self._chosen.get(use)
-        if chosen is None or chosen.register is not register or not chosen.since <= now < chosen.until:
-            chosen = self._chosen[use] = self._decide(use, register, now)
+        if chosen is None or chosen.held is not held or chosen.register is not register or not chosen.since <= now < chosen.until:
+            chosen = self._chosen[use] = self._decide(use, held, register, now)
         return chosen
 
-    def _decide(self, use: Use, register: Directory | None, now: int) -> _Chosen:
-        keys = self._checkpoint if use == "checkpoint" else self._signing
+    def _decide(self, use: Use, held: _Held, register: Directory | None, now: int) -> _Chosen:
+        keys = held.checkpoint if use == "checkpoint" else held.signing
         listed = [key for key in self._listed() if key.use == use]
         found = newest(listed, keys, from_ms(now))
-        return _Chosen(register, *_span(listed, now), keys[found.id if found else _last(listed, keys)], found is not None)
+        return _Chosen(held, register, *_span(listed, now), keys[found.id if found else _last(listed, keys)], found is not None)
 
     def _listed(self) -> Sequence[Key]:
         member = self._register().member(self._centre) if self._register is not None else None
         return member.keys if member else ()
+
+
+def _missing(held: _Held, listed: Sequence[Key], now: int) -> frozenset[str]:
+    """Return for which uses no held key is valid at a moment (milliseconds)."""
+    uses = (("signing", held.signing), ("sealing", held.sealing))
+    return frozenset(use for use, keys in uses if not newest([key for key in listed if key.use == use], keys, from_ms(now)))
 
 
 def newest(listed: Iterable[Key], held: Collection[str], now: datetime) -> Key | None:

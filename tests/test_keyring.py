@@ -160,6 +160,48 @@ def test_a_checkpoint_is_signed_with_its_own_key_where_it_counts() -> None:
     assert keyring([0]).checkpoint(to_ms(NOW)).id == signing(0).id
 
 
+def test_other_keys_take_the_place_of_all_that_are_held_at_once() -> None:
+    """What signs, what opens and what is lacking follow the keys that are held now, whatever was decided before."""
+    span = (NOW - 10 * DAY, NOW + 10 * DAY)
+    directory = register(
+        key(signing(0), *span), key(signing(1), NOW - DAY, NOW + DAY), key(sealing(0), *span), key(sealing(1), *span)
+    )
+    ring, now = keyring([0]), to_ms(NOW)
+    ring.follow(lambda: directory)
+    assert ring.signing(now).id == signing(0).id
+    assert ring.trouble(now) is None
+    ring.take(keyring([0, 1], opens=[0, 1], checks=[2]), now)
+    assert ring.signing(now).id == signing(1).id
+    assert set(ring.sealing) == {sealing(0).id, sealing(1).id}
+    assert signing(2).id in ring.held
+    ring.take(keyring([0], opens=[1]), now)
+    assert (ring.signing(now).id, set(ring.sealing)) == (signing(0).id, {sealing(1).id})
+    assert signing(1).id not in {one.id for one in ring.standings(now) if one.held}
+
+
+def test_keys_with_which_less_would_work_take_no_place() -> None:
+    """Another store's key, or no key left that counts: refused with a code, and nothing is changed. What is no worse is taken."""
+    span = (NOW - 10 * DAY, NOW + 10 * DAY)
+    directory = register(key(signing(0), *span), key(sealing(0), *span))
+    ring, now = keyring([0]), to_ms(NOW)
+    ring.follow(lambda: directory)
+    other_store = Keyring("ALFA", [signing(0)], [sealing(0)], StorageKey.generate())
+    for other, code in (
+        (other_store, "wrong-storage-key"),
+        (keyring([1]), "no-usable-key"),
+        (keyring([0], [1]), "no-usable-key"),
+    ):
+        with pytest.raises(Misconfigured) as refused:
+            ring.take(other, now)
+        assert refused.value.code == code
+        assert ring.trouble(now) is None
+        assert ring.signing(now).id == signing(0).id
+    later = to_ms(NOW + 20 * DAY)
+    assert ring.trouble(later) is not None
+    ring.take(keyring([0, 1]), later)  # the new key waits to be listed; before it nothing worked either
+    assert signing(1).id in ring.held
+
+
 @pytest.mark.parametrize(
     ("keys", "missing"),
     [

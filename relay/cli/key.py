@@ -2,7 +2,7 @@
 
 A rotation is announced: the new key is made here and its public half goes to the authorities, who list it in the directory before
 it counts. The old one stays beside it until nothing needs it. All commands but ``affected`` read the settings, the key files and
-the directory's files; the node may run or not, and takes up a new key file when it starts.
+the directory's files; the node may run or not, and takes up a new key file at SIGHUP or when it starts.
 """
 # ruff: noqa: PLC0415 - heavy modules are imported when a command runs
 
@@ -134,7 +134,7 @@ def destroy(id_: Id, yes: Yes = False, config: Config = None) -> None:
         say(f"Put this into [keys] of {path}: {keyfiles.line(path, found.use, left)}")
     keyfiles.destroy(found.path)
     give(f"{found.key.id}  {found.use}  destroyed  {found.path}")
-    say("A node that runs holds it until it is restarted; backups hold it until you destroy them.")
+    say("A node that runs holds it until SIGHUP or a restart; backups hold it until you destroy them.")
 
 
 @app.command("affected")
@@ -234,4 +234,4 @@ def public(made: KeyFile, start: datetime, end: datetime) -> dict[str, str]:
 def _tell_next(announced: Path, use: str) -> None:
     say(f"Next, an authority: relay directory propose --add-key {announced} --why TEXT --out FILE --current DIR")
     held = "before the key counts: peers seal to it from then on" if use == "sealing" else "before the key counts"
-    say(f"Then restart the node, {held}; it refuses no key that is not listed yet.")
+    say(f"Then send the node SIGHUP, or restart it, {held}; it refuses no key that is not listed yet.")

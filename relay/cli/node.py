@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,7 +31,7 @@ def _group() -> None:
 
 @app.command("run")
 def run(config: Config) -> None:
-    """Run the node of a centre until SIGTERM or Ctrl-C."""
+    """Run the node of a centre until SIGTERM or Ctrl-C; outside a terminal SIGHUP makes it read its key files anew."""
     import asyncio
 
     from relay import log
@@ -42,7 +44,7 @@ def run(config: Config) -> None:
     output = log.Rotating(said.file, said.file_bytes, said.files) if said.file is not None else log.standard(said.stream)
     log.configure(said.format, said.level, output, messages=said.messages)
     try:
-        asyncio.run(_serve(settings))
+        asyncio.run(_serve(settings, config))
     except* (Misconfigured, StoreTrouble) as group:
         raise _first(group) from None
     except* Exception as group:
@@ -70,7 +72,7 @@ def _import_what_runs() -> None:
         gc.enable()
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, config: Path) -> None:
     """Run the node; when it can't, say why at the console's address for a while, and then raise that."""
     import asyncio
     import signal
@@ -79,7 +81,7 @@ async def _serve(settings: Settings) -> None:
 
     stopping = asyncio.Event()
     try:
-        await _run(settings, stopping)
+        await _run(settings, config, stopping)
     except* (Misconfigured, StoreTrouble) as group:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -88,13 +90,14 @@ async def _serve(settings: Settings) -> None:
         raise
 
 
-async def _run(settings: Settings, stopping: asyncio.Event) -> None:
+async def _run(settings: Settings, config: Path, stopping: asyncio.Event) -> None:
     import asyncio
     import signal
 
     from relay.api import Api
     from relay.console import Console
-    from relay.node import open_node
+    from relay.node import open_keyring, open_node
+    from relay.settings import load
     from relay.web.served import make_here
 
     node = await open_node(settings)
@@ -105,6 +108,9 @@ async def _run(settings: Settings, stopping: asyncio.Event) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
+    if not sys.stdin.isatty():  # one that runs in a terminal ends with it
+        reload = partial(node.custody.reload, lambda: open_keyring(load(config)))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
     try:
         here = make_here(node)
     except BaseException:

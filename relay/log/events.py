@@ -13,6 +13,7 @@ Level = Literal["debug", "info", "warning", "error"]
 FIELDS = {
     "accepted": "how many messages were taken in, or so many statements say",
     "actor": "the client that did it",
+    "added": "ids of the keys that are held now and were not before",
     "age_ms": "milliseconds since the message got its id, by this centre's clock",
     "attempts": "how often the system put it off",
     "before": "the version or epoch before",
@@ -57,6 +58,7 @@ FIELDS = {
     "reason": "why something is asked for again",
     "received": "received messages that were purged",
     "rejected": "so many statements say",
+    "removed": "ids of the keys that are not held any more",
     "request": "id of the request",
     "root": "Merkle root of the log",
     "samples": "samples that were purged",
@@ -306,6 +308,13 @@ class Event(StrEnum):
     REQUEST_OVERDUE = "request.overdue", "warning", "The time to answer a request is over.", "request peer side"
     KEY_UNUSABLE = "key.unusable", "error", "The node holds no key that may be used.", "code detail"
     KEY_USABLE = "key.usable", "info", "It holds one again."
+    KEY_TAKEN_UP = "key.taken-up", "info", "The key files were read anew, and what they hold counts.", "added removed"
+    KEY_REFUSED = (
+        "key.refused",
+        "error",
+        "The key files were read anew and can't be used: the node goes on with the keys that it has.",
+        "code detail",
+    )
     KEY_EXPIRING = "key.expiring", "warning", "The last key or certificate of a use ends soon.", "use days until"
     KEY_DESTROYABLE = "key.destroyable", "info", "A key is needed no more.", "key use"
     KEY_SUSPECTS = "key.suspects", "error", "Messages came under a key that is revoked.", "peer key messages"
