@@ -76,7 +76,7 @@ class Echoes:
 
     def keep(self, members: Collection[str]) -> None:
         """Forget everybody else."""
-        self._peers = {peer: judged for peer, judged in self._peers.items() if peer in members}
+        self._peers = {peer: judged for peer, judged in list(self._peers.items()) if peer in members}
 
     def judge(self, connection: Connection, sender: str, body: Heartbeat, now: int) -> list[After]:
         """Return what follows from a heartbeat after the commit; everything but the first few lines is for rare days."""

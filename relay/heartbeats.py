@@ -101,7 +101,7 @@ class Heartbeats:
         self._gossip = gossip
         self._every = centre.settings.repair.heartbeat_seconds
         self._loop = asyncio.get_running_loop()
-        self._peers: dict[str, _Seen] = {}
+        self._peers: dict[str, _Seen] = {}  # grows in the thread that writes the store, too: a copy is gone through, never itself
         self._holes: dict[tuple[str, int, str], _Hole] = {}
         self._asking = True
         self._heard = asyncio.Event()
@@ -297,20 +297,20 @@ class Heartbeats:
         """Let every peer know soon that another directory is in force here; one that answers with an older is sent it."""
         self._version = self._centre.directory.version
         members = self._centre.directory.active
-        self._peers = {peer: seen for peer, seen in self._peers.items() if peer in members}
+        self._peers = {peer: seen for peer, seen in list(self._peers.items()) if peer in members}
         self._echoes.keep(members)
-        for seen in self._peers.values():
+        for seen in list(self._peers.values()):
             seen.due = 0.0
 
     def _begin_anew(self) -> None:
         """After an outage of the broker nobody is silent before it had the time to be heard."""
-        for seen in self._peers.values():
+        for seen in list(self._peers.values()):
             seen.due = 0.0
             seen.heard = self._loop.time() if seen.heard is not None else None
 
     def _notice_silence(self) -> None:
         limit = self._loop.time() - MISSED * self._every
-        for peer, seen in self._peers.items():
+        for peer, seen in list(self._peers.items()):
             if seen.heard is not None and seen.heard < limit and not seen.silent:
                 seen.silent = True
                 self._centre.log.warning(Event.PEER_SILENT, peer=peer)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import getpass
+import itertools
 import json
 import shutil
+import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -145,6 +148,31 @@ async def test_a_peer_that_falls_silent_is_noticed_once_and_when_it_returns(live
     await live.start(B)
     await eventually(lambda: not beats._seen(B).silent, 5)
     assert beats._seen(B).pause == BEAT
+
+
+async def test_a_peer_that_is_first_heard_while_silence_is_looked_for_ends_nothing(live: Live) -> None:
+    """Heartbeats are taken in the thread that writes the store; the loop goes through its peers meanwhile."""
+    heartbeats, done = live[A].heartbeats, threading.Event()
+
+    def hear() -> None:
+        for number in itertools.count():
+            heartbeats._seen(f"P{number % 2_000}")
+            if number % 2_000 == 1_999:
+                heartbeats._peers = {}
+            if done.is_set():
+                return
+
+    before, interval, hearing = heartbeats._peers, sys.getswitchinterval(), threading.Thread(target=hear)
+    sys.setswitchinterval(1e-6)
+    hearing.start()
+    try:
+        for _ in range(5_000):
+            heartbeats._notice_silence()
+    finally:
+        done.set()
+        hearing.join()
+        sys.setswitchinterval(interval)
+        heartbeats._peers = before
 
 
 async def test_a_hole_is_asked_for_when_its_origin_says_nothing_of_it(live: Live) -> None:
