@@ -815,7 +815,7 @@ SETTINGS = {
     "BROKER__RECONNECT_SECONDS": "1",
     "DEADLINES__GRACE": "0.1",
     "RETENTION__EVERY_SECONDS": "86400",
-    "DIRECTORY__POLL_SECONDS": "0.2",
+    "DIRECTORY__POLL_SECONDS": "0.5",
 }
 AT_ONCE = 7  # most of the time is waiting
 
@@ -837,8 +837,8 @@ async def outcomes(
     with pytest.MonkeyPatch.context() as patch, armed():
         for name, value in SETTINGS.items():
             patch.setenv(f"RELAY_{name}", value)
-        patch.setattr(deadlines, "FAR_SECONDS", 0.3)
-        patch.setattr(deadlines, "NEAR_SECONDS", 0.1)
+        patch.setattr(deadlines, "FAR_SECONDS", 1.0)
+        patch.setattr(deadlines, "NEAR_SECONDS", 0.2)
         patch.setattr(retention, "FIRST_SECONDS", 86400.0)
         tasks = {group: asyncio.create_task(go(number, group)) for number, group in enumerate(GROUPS)}
         yield tasks
