@@ -61,7 +61,7 @@ class Options:
     @property
     def pace(self) -> float:
         """Seconds over which the traffic is spread."""
-        return max(self.messages / MESSAGES_A_SECOND, self.faults * SECONDS_A_FAULT * (0.8 if self.short else 1))
+        return max(self.messages / MESSAGES_A_SECOND, self.faults * SECONDS_A_FAULT * (0.6 if self.short else 1))
 
 
 @dataclass(slots=True)
