@@ -371,9 +371,11 @@ async def test_what_was_just_committed_is_published_without_being_read_back(live
         return load(connection, n)
 
     monkeypatch.setattr(outgoing, "load", note)
-    alone = [await live.submit(A, message(to=[B], case_number=f"DEP-60-{number}")) for number in range(3)]
-    for one in alone:
-        await live.reaches(A, one.id, B, "accepted")
+    await eventually(lambda: not live[A].pump.waiting)  # of what earlier tests sent
+    alone = []
+    for number in range(3):
+        alone.append(await live.submit(A, message(to=[B], case_number=f"DEP-60-{number}")))
+        await live.reaches(A, alone[-1].id, B, "accepted")
     numbers = [(await where(live, one.id))[0] for one in alone]
     assert numbers == list(range(numbers[0], numbers[0] + 3))
     assert set(read).isdisjoint(numbers)
