@@ -19,7 +19,7 @@ from playwright.async_api import Browser, StorageState, async_playwright, expect
 from relay import messages
 from relay.console.languages import translations
 from relay.console.pages import pages
-from relay.errors import RelayError
+from relay.errors import RelayError, StoreTrouble
 from relay.handover import No
 from relay.network import Network
 from relay.rabbit import PrivateBroker
@@ -283,6 +283,41 @@ async def test_one_proof_is_taken_after_the_other(desk: Desk) -> None:
                 await form.locator("button").click()
             assert (await taken.value).suggested_filename == f"{desk.sent}.proof.json"
             assert [step for step, _ in await desk.recorded(reason)] == ["proved"]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+async def test_what_is_wrong_with_the_node_is_readable_for_everybody(desk: Desk, dark: bool) -> None:
+    """The bar that says what is wrong stands on every page within a landmark, and axe-core finds nothing, light or dark."""
+    trouble = StoreTrouble("disk-full", "Only 5 bytes of disk are free, below the floor.")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(desk.live[HOME], "full", lambda: trouble)
+        async with desk.visit(width=NARROW, dark=dark) as tab:
+            await tab.go("/queues")
+            await expect(tab.page.locator("aside .banner")).to_contain_text("Only 5 bytes")
+            assert await tab.violations() == []
+            assert await tab.overflow() <= 0
+
+
+async def test_an_old_page_says_on_top_that_it_is_old(desk: Desk) -> None:
+    """Nothing green passes for the present: when the node does not answer, and when the session is over, with a sign-in."""
+    async with desk.visit("nobody yet") as tab:
+        await tab.sign_in(OFFICER, PASSWORD)
+        stale = tab.page.locator("#stale")
+        await expect(tab.page.locator("#status")).to_contain_text("Live")
+        await expect(stale).to_be_hidden()
+        other = await tab.page.context.new_page()
+        await other.goto(tab.origin)
+        await other.locator("form[action='/sign-out'] button").click()
+        await expect(stale).to_contain_text("The session is over: sign in again.")
+        assert await tab.violations() == []
+        await stale.locator("a").click()
+        await expect(tab.page.locator("h1")).to_have_text("Sign in")
+    async with desk.visit() as tab:
+        tab.allowed = ("net::ERR_FAILED",)
+        await tab.page.route("**/live/**", lambda route: route.abort())
+        await tab.go("/")
+        await expect(tab.page.locator("#stale")).to_contain_text("Connection lost since")
+        await expect(tab.page.locator("#stale a")).to_be_hidden()
 
 
 async def _reveal(tab: Visit, message_id: str, reason: str = "Order 7 of the invented court") -> None:

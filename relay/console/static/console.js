@@ -6,6 +6,7 @@
   const region = document.getElementById("live");
   const banner = document.getElementById("banner");
   const asOf = document.getElementById("asof");
+  const stale = document.getElementById("stale");
 
   // In a narrow window a row stands as a card, whose cells say by themselves under which heading they stand; what is empty is left out.
   function label(root) {
@@ -59,6 +60,9 @@
     told = text;
     status.textContent = text;
     status.className = name;
+    stale.hidden = name !== "lost"; // nobody must take for the present what is long past
+    stale.querySelector(".words").textContent = text;
+    stale.querySelector("a").hidden = !over;
   }
 
   const live = () => say("live", status.dataset.live);
