@@ -111,7 +111,7 @@ class Deadlines:
             over = ended.over(connection, now - self._grace, PAGE)
             return len(over), self._control.end(connection, over, EXPIRED, now)
 
-        if not (await self._centre.store.read(partial(ended.over, until=now - self._grace, most=1))):
+        if not await self._centre.store.read(partial(ended.is_over, until=now - self._grace)):
             return False
         points.reach(Point.EXPIRE_COMMIT_BEFORE)
         count, done = await self._centre.store.write(end)

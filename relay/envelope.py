@@ -254,15 +254,21 @@ def digest_of_commitments(commitments: Iterable[str]) -> str:
 
 
 def outline(header: bytes) -> Outline:
-    """Return what matters for sending a header that this node itself has sealed before."""
-    core: dict[str, Any] = jiter.from_json(header[8 : 8 + int.from_bytes(header[4:8], "big")])
-    return Outline(
-        core["id"],
-        core["key"],
-        {recipient["centre"]: recipient["key"] for recipient in core["to"]},
-        [item["commitment"] for item in core["messages"]],
-        [item["id"] for item in core["messages"]],
-    )
+    """Return what matters for sending a header that this node itself has sealed before.
+
+    Raises ``NotAuthentic`` (``not-an-envelope``) when it was damaged since.
+    """
+    try:
+        core: dict[str, Any] = jiter.from_json(header[8 : 8 + int.from_bytes(header[4:8], "big")])
+        return Outline(
+            core["id"],
+            core["key"],
+            {recipient["centre"]: recipient["key"] for recipient in core["to"]},
+            [item["commitment"] for item in core["messages"]],
+            [item["id"] for item in core["messages"]],
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise NotAuthentic("not-an-envelope", "The header of an envelope is damaged in the store.") from error
 
 
 def without(header: bytes, body: bytes, positions: Iterable[int]) -> bytes:

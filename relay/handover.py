@@ -27,7 +27,7 @@ from relay.broker import Broker
 from relay.centre import Centre
 from relay.control import Control, statements
 from relay.envelope import Envelope, parse
-from relay.errors import Conflict, NotAuthentic, NotFound, Problem, Rejected, RelayError
+from relay.errors import Conflict, NotAuthentic, NotFound, Problem, RelayError
 from relay.log import Event
 from relay.points import Point
 from relay.receipts import State
@@ -259,7 +259,10 @@ class Handover:
         handed, resting = gift.handed, gift.resting
         self._post(gift.posted)
         few = sum(len(rest.body) for rest in resting.values()) <= OPENED_AT_ONCE_BYTES
-        given = self._open(handed, resting) if few else await self._centre.work(partial(self._open, handed, resting))
+        opened = self._open(handed, resting) if few else await self._centre.work(partial(self._open, handed, resting))
+        given, damaged = opened
+        if damaged:
+            await self._set_aside(damaged)
         if given:
             self._centre.log.debug(Event.HANDOVER_GIVEN, messages=len(given))
             own = ({"message": one.id, "peer": one.origin, "size": len(one.raw)} for one in given)
@@ -276,19 +279,38 @@ class Handover:
         )
         return dead, _NEVER if following is None else following
 
-    def _open(self, handed: list[Handed], resting: dict[int, Resting]) -> list[Given]:
+    async def _set_aside(self, damaged: dict[Handed, str]) -> None:
+        """Let what is damaged at rest be dead, for an operator: given out again and again it would hold up all behind it."""
+        now, centre = self._centre.now(), self._centre
+
+        def note(connection: Connection) -> None:
+            for one, code in damaged.items():
+                handing.bury(connection, one, code, now)
+            centre.audit.append(
+                connection, [centre.audit.leaf(AuditStep.DEAD, now, peer=one.origin, code=code) for one, code in damaged.items()]
+            )
+
+        points.reach(Point.HANDOUT_COMMIT_BEFORE)
+        await centre.store.write(note)
+        points.reach(Point.HANDOUT_COMMIT_AFTER)
+        for one, code in damaged.items():
+            centre.log.messages(Event.HANDOVER_DEAD, [{"message": one.id, "peer": one.origin}], code=code)
+        centre.store.inbox_changed.fire()  # who waits is given what comes after it
+
+    def _open(self, handed: list[Handed], resting: dict[int, Resting]) -> tuple[list[Given], dict[Handed, str]]:
         """Decrypt what is given out, up to a bounded size; the rest is given next time.
 
-        What is damaged at rest stays as it is, for an operator, and holds up no other.
+        Return beside it what is damaged at rest, each with its code.
         """
         opened = {n: self._unwrap(rest) for n, rest in resting.items()}
         given: list[Given] = []
+        damaged: dict[Handed, str] = {}
         size = 0
         for one in handed:
-            if (known := opened[one.envelope]) is None:
-                continue
-            content = seal.content(*known, one.position)
-            if isinstance(content, Rejected):
+            known = opened[one.envelope]
+            content = known if isinstance(known, RelayError) else seal.content(*known, one.position)
+            if isinstance(content, RelayError):
+                damaged[one] = content.code
                 self._say_damaged(content)
                 continue
             size += len(content)
@@ -297,19 +319,18 @@ class Handover:
             given.append(
                 Given(one.id, one.origin, one.received_at, content, flags.handling(one.flags), self._doubts(one, content))
             )
-        return given
+        return given, damaged
 
     def _doubts(self, one: Handed, content: bytes) -> tuple[Problem, ...]:
         if not one.flags & flags.DOUBTFUL:
             return ()
         return messages.warnings(messages.read(content))
 
-    def _unwrap(self, rest: Resting) -> tuple[Envelope, bytes] | None:
+    def _unwrap(self, rest: Resting) -> tuple[Envelope, bytes] | NotAuthentic:
         try:
             return parse(rest.header + rest.body), self._centre.storage_key.unwrap(rest.content_key)
         except NotAuthentic as error:
-            self._say_damaged(error)
-            return None
+            return error
 
     def _say_damaged(self, error: RelayError) -> None:
         detail = f"A received message is damaged in the store and can't be given out: {error.detail}"

@@ -121,6 +121,7 @@ class Inbox:
         while True:
             await self._waiting.came()
             ticket = self._centre.directory_changed.ticket()
+            await self._centre.sound.wait()
             group = self._waiting.take(self._centre.directory.version, MAX_GROUP)
             if not group:
                 await self._centre.directory_changed.changed(ticket, WAITING_LOOK_SECONDS)
@@ -178,7 +179,7 @@ class Inbox:
         return failure, await self._commit(failure)
 
     async def _commit(self, judged: list[Judged]) -> Outcome:
-        if all(isinstance(one.error, NotForUs) for one in judged):
+        if all(isinstance(one.error, NotForUs) and not is_alone(one.delivery) for one in judged):
             return Outcome()
         points.reach(Point.INBOX_COMMIT_BEFORE)
         outcome = await self._write(partial(self._arrivals.store, judged))

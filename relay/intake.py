@@ -1,9 +1,9 @@
 """Intake: what the broker delivered and nobody has taken up yet, and in which groups it is taken.
 
-A group is what waited when the last one was done with, of the most urgent lane alone, in order of arrival, so that acknowledging
-may be cumulative. It is bounded, since what is more urgent waits for the end of the group before it: for a tenth of a second at
-most, not for as long as a backlog takes. What the broker delivered before, or gave up on, is a group of its own: should that end
-the process once more, nothing else was on the way.
+A group is what waited when the last one was done with, of one lane alone (nearly always the most urgent: :mod:`relay.turns`), in
+order of arrival, so that acknowledging may be cumulative. It is bounded, since what is more urgent waits for the end of the group
+before it: for a tenth of a second at most, not for as long as a backlog takes. What the broker delivered before, or gave up on,
+is a group of its own: should that end the process once more, nothing else was on the way.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 
 from relay import topology
 from relay.broker import Delivery
+from relay.turns import Turns
 
 MAX_GROUP = 64
 MAX_GROUP_BYTES = 512 * 1024  # some 250 messages of the usual size: by far enough to share a commit
@@ -29,6 +30,7 @@ class Intake:
         self._taken = 0
         self._arrived = asyncio.Event()
         self._pause = pause
+        self._turns = Turns()
 
     def __len__(self) -> int:
         """Return how many deliveries wait or are being taken in."""
@@ -47,7 +49,8 @@ class Intake:
         await self._arrived.wait()
         if self._pause:
             await asyncio.sleep(self._pause)
-        self._waiting.sort(key=lambda delivery: _ORDER.get(delivery.lane, len(_ORDER)))
+        turn = self._turns.next([_rank(delivery) for delivery in self._waiting])
+        self._waiting.sort(key=lambda delivery: _rank(delivery) != turn)  # what was asked for first; else in order of arrival
         count = _length_of_group(self._waiting)
         group, self._waiting = self._waiting[:count], self._waiting[count:]
         self._taken = len(group)
@@ -59,6 +62,10 @@ class Intake:
         if not self._waiting:
             self._arrived.clear()
             self.idle.set()
+
+
+def _rank(delivery: Delivery) -> int:
+    return _ORDER.get(delivery.lane, len(_ORDER))
 
 
 def is_alone(delivery: Delivery) -> bool:

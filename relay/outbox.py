@@ -32,6 +32,7 @@ from relay.store import Connection, outgoing
 from relay.store.outgoing import Due, Idempotent, NewEnvelope
 from relay.store.threads import RELEASED
 from relay.submissions import Outcome, Preparing, Stored, Submission
+from relay.turns import Turns
 from relay.versions import Plan, Versions, is_linked
 
 MAX_GROUP = 1024
@@ -82,6 +83,7 @@ class Outbox:
         self._arrived = asyncio.Event()
         self._sequences: dict[tuple[str, str], int] = {}
         self._claims: dict[str, asyncio.Future[None]] = {}
+        self._turns = Turns()
         self._stage = centre.metrics.stages["submit"]
         self._stage.measure(self._under_way)
 
@@ -179,13 +181,22 @@ class Outbox:
                 cancels = await self._versions.pass_on()
                 if cancels:
                     points.reach(Point.ONWARD_RECALL_BEFORE)
-                    await self.submit([Submission(raw, messages.parse(raw)) for raw in cancels])
+                    outcomes = await self.submit([Submission(raw, messages.parse(raw)) for raw in cancels])
                     points.reach(Point.ONWARD_RECALL_AFTER)
+                    self._check_passed_on(outcomes)
             except RelayError as trouble:
-                self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
+                self._centre.log.error(Event.RECALL_NOT_PASSED_ON, code=trouble.code, detail=trouble.detail)
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
                 await changed.changed(ticket)
+
+    def _check_passed_on(self, outcomes: Sequence[Outcome]) -> None:
+        """Raise why one of the node's own cancels was not taken, if another try may help; say why of one that never will be."""
+        for outcome in outcomes:
+            if isinstance(outcome, Busy | NotReady | StoreTrouble):
+                raise outcome
+            if isinstance(outcome, RelayError):
+                self._centre.log.error(Event.RECALL_NOT_PASSED_ON, code=outcome.code, detail=outcome.detail)
 
     def _prepare(self, request: _Request, submission: Submission, plan: Plan | Refused, known: dict[str, Idempotent]) -> Outcome:
         """Enter a message into the request; return what it will become, or why it is refused."""
@@ -232,20 +243,20 @@ class Outbox:
         self._group = []
 
     def _take_group(self) -> list[_Request]:
-        """Take what waits of the most urgent rank, until a bound is reached; a request is one transaction, however large it is.
+        """Take what waits of the rank whose turn it is, up to a bound; a request is one transaction, however large it is.
 
-        What is less urgent goes with the next group: what is most urgent does not wait for it to be sealed and stored.
+        Other ranks go with the next groups: what is most urgent does not wait for them to be sealed and stored.
         """
-        self._waiting.sort(key=lambda request: request.rank)
-        count = taken = 0
-        for request in self._waiting:
-            if request.rank != self._waiting[0].rank:
-                break
-            taken += 1
-            count += len(request.entries)
-            if count >= MAX_GROUP:
-                break
-        group, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        ranks = [request.rank for request in self._waiting]
+        turn = self._turns.next(ranks)
+        group, left, count = list[_Request](), list[_Request](), 0
+        for request, rank in zip(self._waiting, ranks, strict=True):
+            if rank == turn and count < MAX_GROUP:
+                group.append(request)
+                count += len(request.entries)
+            else:
+                left.append(request)
+        self._waiting = left
         self._waiting_bytes -= sum(request.size for request in group)
         if not self._waiting:
             self._arrived.clear()

@@ -23,14 +23,15 @@ import contextlib
 import heapq
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from relay import points, retry, topology
 from relay.audit import AuditStep
 from relay.broker import Broker
 from relay.centre import Centre
 from relay.envelope import Outline, outline
-from relay.errors import BrokerTrouble, StoreTrouble
+from relay.errors import BrokerTrouble, NotAuthentic, StoreTrouble
 from relay.laggards import Laggards
 from relay.log import Event
 from relay.points import Point
@@ -241,7 +242,10 @@ class Pump:
 
     async def _send(self, due: Due) -> None:
         """Publish an envelope to all of its recipients but those that are left out."""
-        about = outline(due.raw)
+        try:
+            about = outline(due.raw)
+        except NotAuthentic as damage:
+            about, due = await self._damaged(due, damage), replace(due, whole=False)
         recipients = list(about.sealed_to)
         left = self._left_out(due, about)
         to = [recipient for recipient in recipients if recipient not in left] if left else recipients
@@ -261,6 +265,12 @@ class Pump:
         self._laggards.leave_out(due.lane, left)
         self._confirmed.append(_Sent(due, about, tuple(to), tuple(left)))
         self._confirm.set()
+
+    async def _damaged(self, due: Due, damage: NotAuthentic) -> Outline:
+        """Return all that is known of an envelope whose header is damaged at rest: whoever makes it go later finds it dead."""
+        self._centre.log.error(Event.STORE_TROUBLE, code=damage.code, detail=f"Envelope {due.id}: {damage.detail}")
+        recipients = await self._centre.store.read(partial(behind.recipients_of, n=due.n))
+        return Outline(due.id, "", dict.fromkeys(recipients, ""), [], [])
 
     def _left_out(self, due: Due, about: Outline) -> set[str]:
         """Return to whom an envelope is not sent as it is: to nobody when it lost or must lose a message."""

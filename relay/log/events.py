@@ -102,6 +102,12 @@ class Event(StrEnum):
     BROKER_BLOCKED = "broker.blocked", "warning", "The broker takes nothing, for want of memory or disk.", "code detail"
     TOPOLOGY_MISSING = "topology.missing", "warning", "A queue or exchange is not there.", "code detail"
     STORE_TROUBLE = "store.trouble", "error", "The store, or one row in it, can't be used now.", "code detail"
+    RECALL_NOT_PASSED_ON = (
+        "recall.not-passed-on",
+        "error",
+        "What a message's origin took back could not be taken back from those to whom this centre released it.",
+        "code detail",
+    )
     STORE_RECOVERED = "store.recovered", "info", "The store works again."
     MESSAGE_SUBMITTED = (
         "message.submitted",

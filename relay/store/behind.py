@@ -180,6 +180,11 @@ def recipients(connection: Connection) -> list[str]:
     return list(connection.execute(select(_D.recipient).where(_IS_OPEN).distinct()).scalars())
 
 
+def recipients_of(connection: Connection, n: int) -> list[str]:
+    """Return to whom an envelope is addressed."""
+    return list(connection.execute(select(_D.recipient).where(_D.envelope == n).order_by(_D.recipient)).scalars())
+
+
 def load(connection: Connection, recipient: str, n: int) -> Again | None:
     """Return an envelope as it may be sent again to one of its recipients, or None when it is not one."""
     row = connection.execute(

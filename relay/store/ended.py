@@ -27,6 +27,7 @@ _DUE = (
     .order_by(_D.deadline)
     .limit(bindparam("most"))
 )
+NEVER = 2**62
 _NEXT = select(func.min(_D.deadline)).where(_IS_OPEN)
 _SET_DEADLINE = (
     update(OUTBOX_DELIVERY)
@@ -69,11 +70,23 @@ def next_deadline(connection: Connection) -> int | None:
     return connection.execute(_NEXT).scalar()
 
 
+def is_over(connection: Connection, until: int) -> bool:
+    """Return whether anything open has a deadline up to ``until``."""
+    return connection.execute(_DUE, {"until": until, "most": 1}).first() is not None
+
+
 def over(connection: Connection, until: int, most: int) -> list[Ending]:
-    """Return, at most ``most`` deliveries, what is open and has a deadline up to ``until``."""
+    """Return, of at most ``most`` deliveries, what is open and has a deadline up to ``until``.
+
+    What can't be said of a delivery whose header is damaged is not said: it stays open, dead, and is not looked at again.
+    """
     found = []
     for row in connection.execute(_DUE, {"until": until, "most": most}).all():
-        core = read_core(row.header)
+        try:
+            core = read_core(row.header)
+        except ValueError:
+            _set_deadline(connection, row, NEVER)
+            continue
         late = mask_of(at for at, item in enumerate(core.messages) if item.deadline <= until) & unsigned(row.open)
         found.append(Ending(row, late, core))
     return found
@@ -138,5 +151,9 @@ def _put_deadline(connection: Connection, row: Any, left: int) -> None:
     deadlines = [item.deadline for at, item in enumerate(read_core(row.header).messages) if left & bit(at)]
     if not deadlines:
         return
+    _set_deadline(connection, row, min(deadlines))
+
+
+def _set_deadline(connection: Connection, row: Any, deadline: int) -> None:
     given = {"of_recipient": row.recipient, "of_epoch": row.epoch, "of_lane": row.lane, "of_first": row.first}
-    connection.execute(_SET_DEADLINE, {**given, "now_deadline": min(deadlines)})
+    connection.execute(_SET_DEADLINE, {**given, "now_deadline": deadline})

@@ -178,6 +178,13 @@ def _defer(connection: Connection, row: Any, refusal: Refusal, retry_at: int, pl
     return NotTaken(state, refusal.code, attempts, at, place, changed=True)
 
 
+def bury(connection: Connection, one: Handed, code: str, now: int) -> None:
+    """Let a message that was given out and can't be opened be dead: an operator decides."""
+    mine = (INBOX_MESSAGE.c.origin == one.origin) & (INBOX_MESSAGE.c.id == one.id)
+    rows = connection.execute(select(INBOX_MESSAGE).where(mine, INBOX_MESSAGE.c.state == "handed")).all()
+    move(connection, rows, now, state="dead", code=code)
+
+
 def move(connection: Connection, rows: Sequence[Any], now: int, **values: Any) -> None:
     """Change columns of received messages, given their rows, and note when."""
     if rows:
