@@ -49,9 +49,8 @@ async def ask(address: tuple[str, int], *parts: bytes) -> list[Answer]:
             writer.write(part)
             await writer.drain()
     with contextlib.suppress(TimeoutError, ConnectionError):
-        async with asyncio.timeout(2):
-            while more := await reader.read(65_536):
-                raw += more
+        while more := await asyncio.wait_for(reader.read(65_536), 2 if raw else 10):
+            raw += more
     writer.close()
     with contextlib.suppress(ConnectionError):
         await writer.wait_closed()
