@@ -588,15 +588,22 @@ async def test_who_waits_is_given_a_message_by_the_transaction_that_brings_it(li
     assert (await stands(live, stored.id)).state == "handed"
 
 
-async def test_what_was_given_to_a_poll_that_left_is_given_to_the_next(live: Live) -> None:
+async def test_what_was_given_to_a_poll_that_left_is_given_to_the_next(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that goes away just as its message is given out gets it with its next poll."""
-    poll = asyncio.create_task(live[B].handover.take(10, 30))
-    await eventually(lambda: live[B].handover._waiter is not None)
+    handover, served = live[B].handover, list[object]()
+    poll = asyncio.create_task(handover.take(10, 30))
+    await eventually(lambda: handover._waiter is not None)
+    give = handover._gift
+
+    def note(*given: Any, **named: Any) -> Any:
+        served.append(given)
+        return give(*given, **named)
 
     def leave(point: Point) -> None:
-        if point is Point.INBOX_COMMIT_AFTER:
+        if point is Point.INBOX_COMMIT_AFTER and served:
             poll.cancel()
 
+    monkeypatch.setattr(handover, "_gift", note)
     points.arm(leave)
     try:
         stored = await live.submit(A, message(to=[B], case_number="ARR-22"))

@@ -16,6 +16,7 @@ import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 from relay import messages, topology
 from relay.broker import Delivery
@@ -28,10 +29,12 @@ from relay.receipts import Echo, Statement
 from relay.received import Act
 from relay.settings import load
 from relay.store import Connection, Store, attempts, incoming, outgoing, peers, said
+from relay.store.tables import ATTEMPT
 from relay.submissions import Stored, Submission
+from relay.turns import IN_A_ROW, Turns
 from tests import poisoned
 from tests.forked import Forked
-from tests.live import LANE, Live, message, private_network
+from tests.live import LANE, Live, eventually, message, private_network
 
 A, B, C = CENTRES = ("POISA", "POISB", "POISC")
 
@@ -304,6 +307,50 @@ async def test_what_was_delivered_before_is_taken_up_alone(both: Live) -> None:
     assert groups == [[3], [0], [1], [2], [4]]
 
 
+async def test_a_flood_in_the_most_urgent_lane_starves_no_other(both: Live) -> None:
+    """However much of the most urgent lane waits all the time, what waits in another is taken up before long."""
+    intake, groups = Intake(), 0
+    intake.add(Delivery(LANE, bytes(1000), "key", False, *_unused(both)))
+    taken: list[Delivery] = []
+    while not any(one.lane == LANE for one in taken):
+        for _ in range(32):
+            intake.add(Delivery("flash", bytes(1000), "key", False, *_unused(both)))
+        taken, groups = await intake.take(), groups + 1
+        intake.rest()
+        assert groups <= IN_A_ROW + 1
+    assert groups > 1
+
+
+@given(st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=6), min_size=1, max_size=60))
+def test_the_most_urgent_has_nearly_every_turn_and_nobody_waits_for_ever(rounds: list[list[int]]) -> None:
+    """Whoever has a turn waits for one; the most urgent has it but for one in a few, and then what has waited longest."""
+    turns, in_a_row = Turns(), 0
+    for waiting in rounds:
+        turn = turns.next(waiting)
+        others = [rank for rank in waiting if rank != min(waiting)]
+        if turn == min(waiting):
+            in_a_row = in_a_row + 1 if others else 0
+            assert in_a_row <= IN_A_ROW
+        else:
+            assert (in_a_row, turn) == (IN_A_ROW, others[0])
+            in_a_row = 0
+
+
+async def test_a_copy_of_what_is_for_somebody_else_leaves_no_attempt(live: Live) -> None:
+    """What is dropped since it does not name this centre leaves no row behind, delivered again or not."""
+
+    class Acknowledged:
+        async def ack(self, multiple: bool = False) -> None:
+            acknowledged.append(multiple)
+
+    acknowledged: list[bool] = []
+    sealed, (_, channel) = live.seal(A, [B], [message(to=[B])]), _unused(live, C)
+    live[C].inbox.deliver(Delivery(LANE, sealed.raw, f"{A}.to.{C}.actual.routine", True, Acknowledged(), channel))  # type: ignore[arg-type]
+    await eventually(lambda: bool(acknowledged))
+    rows = await live[C].centre.store.read(lambda connection: connection.execute(select(ATTEMPT)).all())
+    assert rows == []
+
+
 async def test_what_is_urgent_waits_for_one_small_group_at_most(both: Live) -> None:
     """A group is of one lane, the most urgent, and bounded in bytes; a single larger envelope is a group of its own."""
     intake, large = Intake(), MAX_GROUP_BYTES // 4
@@ -317,8 +364,8 @@ async def test_what_is_urgent_waits_for_one_small_group_at_most(both: Live) -> N
     assert groups == [[("flash", 0)], [("priority", 0)], *routine]
 
 
-def _unused(live: Live) -> tuple[Any, Any]:
+def _unused(live: Live, centre: str = B) -> tuple[Any, Any]:
     """Return a message and a channel that nobody acknowledges on."""
-    link = live[B].broker._link
+    link = live[centre].broker._link
     assert link is not None
     return None, next(iter(link.lanes.values())).channel

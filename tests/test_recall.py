@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from relay import messages
+from relay import messages, outbox
 from relay.envelope import new_id, parse
-from relay.errors import Conflict, Refused
+from relay.errors import Busy, Conflict, Refused
 from relay.rabbit import PrivateBroker
 from relay.store import threads
 from relay.store.threads import Recalled
@@ -278,6 +278,32 @@ async def test_a_recall_is_passed_on_to_those_who_got_the_message_second_hand(fo
     assert [json.loads(one.raw)["references"][0]["id"] for one in seen] == [release.id]
     assert (seen[0].origin, json.loads(seen[0].raw)["kind"]) == ("RLYO", "cancel")
     assert await ciphertext(four, "RSIN", release.id) == b""
+    await four.take("RLYO")
+
+
+async def test_a_recall_is_passed_on_also_when_the_node_could_take_nothing_as_it_came(
+    four: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A centre whose outbox is full as a message is taken back from it takes its release back once there is room again."""
+    raw = message(to=["RLYO"], tlp="GREEN", countries=EVERYWHERE, case_number="BE-2026-009850")
+    first = await four.submit("RBRU", raw)
+    await four.take("RLYO")
+    passed = message(to=["RSIN"], tlp="GREEN", countries=EVERYWHERE, references=[reference(first, raw, "releases")])
+    release = await four.submit("RLYO", passed)
+    assert [json.loads(one.raw)["kind"] for one in await four.take("RSIN")] == ["seizure"]
+    refused_: list[str] = []
+
+    def full() -> Busy:
+        refused_.append("outbox-full")
+        return Busy("outbox-full", "Nothing is taken for a moment.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(four["RLYO"].outbox, "_full", full)
+        patch.setattr(outbox, "PAUSE_SECONDS", 0.2)
+        await four.submit("RBRU", cancel(first, raw))
+        await eventually(lambda: len(refused_) > 1)
+    seen = await four.take("RSIN", 30)
+    assert [json.loads(one.raw)["references"][0]["id"] for one in seen] == [release.id]
     await four.take("RLYO")
 
 
