@@ -251,7 +251,7 @@ async def test_the_first_page_says_what_is_stuck_and_leads_there(desk: Desk) -> 
     stuck = "1 message does not go on by itself."
     async with desk.visit() as tab:
         await tab.go("/")
-        await expect(tab.page.locator("main")).to_contain_text("No message is stuck.")
+        await expect(tab.page.locator("main")).to_contain_text("No message is dead, held or quarantined.")
         await _act(tab, f"/trouble/received/{desk.received}", "hold", "Until the officer calls back")
         await tab.go("/")
         await expect(tab.page.locator("section.trouble", has_text=stuck)).to_contain_text("held 1")
@@ -260,7 +260,7 @@ async def test_the_first_page_says_what_is_stuck_and_leads_there(desk: Desk) -> 
         await tab.page.locator(f"main a[href='/trouble/received/{desk.received}']").click()
         await _act(tab, f"/trouble/received/{desk.received}", "release", "He called back")
         await tab.go("/")
-        await expect(tab.page.locator("main")).to_contain_text("No message is stuck.")
+        await expect(tab.page.locator("main")).to_contain_text("No message is dead, held or quarantined.")
 
 
 async def _act(tab: Visit, path: str, verb: str, reason: str) -> None:

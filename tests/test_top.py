@@ -132,7 +132,7 @@ def test_what_is_stuck_and_overdue_is_said() -> None:
     """Nothing before the node looked; that nothing is stuck; what is, by group; and answers that are overdue."""
     nothing = dict.fromkeys(("dead", "held", "quarantined", "deferred", "owed", "awaited"), 0)
     assert top.stuck(None) == []
-    assert top.stuck({**nothing, "deferred": 3}) == ["● No message is stuck."]
+    assert top.stuck({**nothing, "deferred": 3}) == ["● No message is dead, held or quarantined."]
     assert top.stuck({**nothing, "held": 2}) == ["▲ Messages that do not go on by themselves: held: 2"]
     found = top.stuck({**nothing, "dead": 1, "held": 2, "owed": 4})
     assert found[0] == "✖ Messages that do not go on by themselves: dead: 1, held: 2"

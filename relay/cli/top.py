@@ -178,7 +178,7 @@ def stuck(seen: dict[str, int] | None) -> list[str]:
     if seen is None:
         return []
     groups = {name: seen[name] for name in ("dead", "held", "quarantined") if seen[name]}
-    said = ["● No message is stuck."]
+    said = ["● No message is dead, held or quarantined."]
     if groups:
         listed = ", ".join(f"{name}: {number}" for name, number in groups.items())
         said = [f"{'▲' if [*groups] == ['held'] else '✖'} Messages that do not go on by themselves: {listed}"]
