@@ -24,8 +24,9 @@ from relay.points import Point
 from relay.receipts import Mark, Nack, Receipt, State, Statement, Void
 from relay.seal import Addressee, Draft, Opened, Sealed
 from relay.store import Connection, ended, incoming, outgoing, restated
+from relay.store.closing import Range
 from relay.store.ended import Ending
-from relay.store.incoming import Place, Range
+from relay.store.incoming import Place
 from relay.store.said import Settled
 
 POSTED_AHEAD = 10_000

@@ -150,7 +150,7 @@ class Handover:
         waiter = self._waiter
         if waiter is None or not (lanes := self._lanes()):
             return None
-        gift = apart(connection, partial(self._gift, lanes=lanes, limit=waiter.limit, due=False, now=self._centre.now()))
+        gift = apart(connection, partial(self._gift, lanes=lanes, limit=waiter.limit, due=False))
         if isinstance(gift, Exception):
             self._centre.log.error(Event.HANDOVER_FAILED, error=type(gift).__name__)
             return None
@@ -237,18 +237,18 @@ class Handover:
         return actual if topology.EXERCISE in behind else [*actual, last]
 
     async def _give(self, limit: int, lanes: list[int]) -> list[Given]:
-        now = self._centre.now()
-        due = now >= self._wake_at
+        due = self._centre.now() >= self._wake_at
         points.reach(Point.HANDOUT_COMMIT_BEFORE)
-        gift = await self._centre.store.write(partial(self._gift, lanes=lanes, limit=limit, due=due, now=now))
+        gift = await self._centre.store.write(partial(self._gift, lanes=lanes, limit=limit, due=due))
         points.reach(Point.HANDOUT_COMMIT_AFTER)
         self._wake_at = gift.wake_at if due else self._wake_at
         for place in gift.dead:
             self._centre.log.messages(Event.HANDOVER_DEAD, [_place(place)], code="expired")
         return await self._opened(gift)
 
-    def _gift(self, connection: Connection, lanes: list[int], limit: int, *, due: bool, now: int) -> _Gift:
+    def _gift(self, connection: Connection, lanes: list[int], limit: int, *, due: bool) -> _Gift:
         """Give out in this transaction what is open; ``due`` says that deferred messages are looked at, too."""
+        now = self._centre.now()
         dead, wake_at = self._wake(connection, now) if due else ([], self._wake_at)
         handed, late = handing.hand_out(connection, lanes, limit, MAX_HANDED_BYTES, now)
         resting = incoming.envelopes(connection, {one.envelope for one in handed})

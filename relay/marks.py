@@ -35,7 +35,7 @@ from relay.points import Point
 from relay.receipts import MAX_RANGES, Mark, Nack, Statement, Void
 from relay.retry import RESEND_LONGEST_MS, Allowance, Attempt, Resent
 from relay.seal import Opened
-from relay.store import Connection, behind, ended, incoming, outgoing
+from relay.store import Connection, behind, closing, ended, incoming, outgoing
 from relay.store.behind import Again
 from relay.store.outgoing import OpenLane
 from relay.store.said import Settled
@@ -133,7 +133,7 @@ class Marks:
             raise Rejected("bad-control", "A mark speaks of another lane or epoch than its envelope.")
         if not incoming.is_news(connection, sender, core.epoch, f"mark/{mark.lane}", core.to[0].first):
             return None
-        held = incoming.held(connection, sender, mark.epoch, mark.lane)
+        held = closing.held(connection, sender, mark.epoch, mark.lane)
         number = core.to[0].first
         said = self._control.said(connection, sender, mark.epoch, mark.lane, mark.open, MAX_RECEIPTS, number)
         missing = receipts.missing(held, mark.highest)
@@ -212,7 +212,7 @@ class Marks:
         for key in [key for key, gap in self._gaps.items() if gap.due <= now]:
             gap = self._gaps.pop(key)
             sender, epoch, lane = key
-            held = await self._centre.store.read(partial(incoming.held, origin=sender, epoch=epoch, lane=lane))
+            held = await self._centre.store.read(partial(closing.held, origin=sender, epoch=epoch, lane=lane))
             missing = tuple(receipts.missing(held, gap.highest)[:MAX_RANGES])
             self._control.post(sender, Nack(epoch=epoch, lane=lane, missing=missing, mark=gap.number))
 

@@ -18,8 +18,8 @@ from relay.errors import Rejected
 from relay.log import Event
 from relay.receipts import Statement, Void
 from relay.seal import Opened
-from relay.store import Connection, incoming, voided
-from relay.store.incoming import Range
+from relay.store import Connection, closing, incoming, voided
+from relay.store.closing import Range
 
 STATES = frozenset({"expired", "cancelled"})
 MOST_LINES = 64
@@ -74,7 +74,7 @@ class Voids:
     def _close(self, connection: Connection, sender: str, statement: Statement, missing: list[tuple[int, int]], now: int) -> bool:
         """Close what a statement names; return False when its sender's lane has too many gaps for that."""
         whole = Range(statement.epoch, statement.lane, statement.first, statement.last)
-        if incoming.close(connection, sender, whole) is None:
+        if closing.close(connection, sender, whole) is None:
             self._centre.metrics.faults.labels(sender, limits.TOO_MANY_GAPS).inc()
             return False
         voided.add(connection, sender, statement.epoch, statement.lane, missing, statement.state, now)

@@ -30,7 +30,7 @@ from relay.rabbit import PrivateBroker
 from relay.receipts import Statement, Void, write
 from relay.received import Act
 from relay.seal import Addressee, Draft
-from relay.store import Connection, aside, handing, incoming, outgoing, record
+from relay.store import Connection, aside, closing, handing, incoming, outgoing, record
 from relay.store.aside import Received
 from relay.store.tables import INBOX_MESSAGE
 from relay.submissions import Stored, Submission
@@ -400,7 +400,7 @@ _NUMBERS = itertools.count(1)
 
 async def closed(live: Live, sequence: int) -> bool:
     """Return whether B waits for nothing any more under a sequence of A's epoch 1."""
-    held = await live[B].centre.store.read(lambda connection: incoming.held(connection, A, 1, LANE))
+    held = await live[B].centre.store.read(lambda connection: closing.held(connection, A, 1, LANE))
     return any(first <= sequence <= last for first, last in held)
 
 

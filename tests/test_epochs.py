@@ -24,7 +24,7 @@ from relay.rabbit import PrivateBroker
 from relay.receipts import Echo
 from relay.seal import Addressee, Draft, Sealer
 from relay.settings import load
-from relay.store import Connection, epochs, incoming, outgoing, peers, record
+from relay.store import Connection, closing, epochs, outgoing, peers, record
 from relay.store.peers import Alarm, Peer
 from relay.submissions import Stored, Submission
 from tests.live import LANE, Live, eventually, message, private_network
@@ -190,7 +190,7 @@ async def test_a_hole_is_asked_for_when_its_origin_says_nothing_of_it(live: Live
         connection.exec_driver_sql("DELETE FROM inbox_closed")
         epoch = live[A].centre.store.epoch
         for sequence in (1, 3):
-            incoming.close(connection, A, incoming.Range(epoch, LANE, sequence, sequence))
+            closing.close(connection, A, closing.Range(epoch, LANE, sequence, sequence))
 
     await live[B].centre.store.write(forget)
     assert first[1].id in await all_taken(live, B, {first[1].id})
@@ -354,7 +354,7 @@ async def test_an_epoch_is_greater_than_any_that_a_peer_knows(live: Live) -> Non
 
 async def test_an_echo_that_shows_nothing_changes_nothing(live: Live) -> None:
     """A peer that claims to hold more than was ever sent, and shows no envelope of ours, is alarmed about; the node goes on."""
-    await live[B].centre.store.write(lambda c: incoming.close(c, A, incoming.Range(live[A].centre.store.epoch, LANE, 1, 900)))
+    await live[B].centre.store.write(lambda c: closing.close(c, A, closing.Range(live[A].centre.store.epoch, LANE, 1, 900)))
     await eventually(lambda: _alarmed(live, A, B))
     assert (await alarms(live, A))[B].code == "peer-echo-unproven"
     assert live[A].full() is None

@@ -14,10 +14,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, text
 
 from relay.errors import Misconfigured, StoreTrouble
-from relay.store import Store, incoming, record, samples
+from relay.store import Store, closing, incoming, record, samples
+from relay.store.closing import Range
 from relay.store.common import mask_of, signed, unsigned
 from relay.store.engine import migrate
-from relay.store.incoming import Range
 from relay.store.tables import METADATA
 
 NOW = 1_790_000_000_000
@@ -163,9 +163,9 @@ async def test_closed_sequences_merge_whatever_their_order(tmp_path: Path) -> No
     store = await opened(tmp_path)
     for first, last in [(5, 6), (1, 2), (9, 9), (3, 4), (9, 12), (2, 5), (20, 20), (5, 6)]:
         closed = Range(1, "routine", first, last)
-        await store.write(lambda connection, closed=closed: incoming.close(connection, "LYO", closed))  # type: ignore[misc]
-    assert await store.read(lambda c: incoming.held(c, "LYO", 1, "routine")) == [(1, 6), (9, 12), (20, 20)]
-    assert await store.read(lambda c: incoming.held(c, "LYO", 2, "routine")) == []
+        await store.write(lambda connection, closed=closed: closing.close(connection, "LYO", closed))  # type: ignore[misc]
+    assert await store.read(lambda c: closing.held(c, "LYO", 1, "routine")) == [(1, 6), (9, 12), (20, 20)]
+    assert await store.read(lambda c: closing.held(c, "LYO", 2, "routine")) == []
     await store.close()
 
 

@@ -16,17 +16,17 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select, text
+from sqlalchemy import Connection, bindparam, func, select, text
 
 from relay.envelope import MAX_MESSAGES, Core, Envelope, commitments, without
 from relay.keeping import DAY_MS, Kept
-from relay.limits import MOST_RANGES
 from relay.receipts import MAX_COMMITMENTS
-from relay.store import flags, found, kept, moved, recalled, voided
+from relay.store import closing, flags, found, kept, moved, recalled, voided
+from relay.store.closing import Range
 from relay.store.common import Resting, resting, upsert
 from relay.store.moved import Again
 from relay.store.rows import Insert, Row
-from relay.store.tables import ASIDE, HEARD, INBOX_CLOSED, INBOX_ENVELOPE, INBOX_MESSAGE, RECEIPT_OUT, RECEIPT_RANGE
+from relay.store.tables import ASIDE, HEARD, INBOX_ENVELOPE, INBOX_MESSAGE, RECEIPT_OUT, RECEIPT_RANGE
 
 QUARANTINE_MS = 365 * DAY_MS  # how long what was refused is kept for an operator
 MOST_RECEIPTS = 4096
@@ -36,22 +36,6 @@ SET_ASIDE = text(f"inbox_message.{ASIDE}")
 OPEN = text("inbox_message.state IN ('waiting', 'handed')")  # as in the index: SQLite would not see that bound values fit it
 
 # Built once: these run for every envelope.
-_CLOSED = INBOX_CLOSED.c
-_TOUCHES = (
-    (_CLOSED.origin == bindparam("of_origin"))
-    & (_CLOSED.epoch == bindparam("of_epoch"))
-    & (_CLOSED.lane == bindparam("of_lane"))
-    & (_CLOSED.first <= bindparam("after"))
-    & (_CLOSED.last >= bindparam("before"))
-)
-_TOUCHING = select(_CLOSED.first, _CLOSED.last).where(_TOUCHES)
-_RANGES = (
-    select(func.count())
-    .select_from(INBOX_CLOSED)
-    .where(_CLOSED.origin == bindparam("of_origin"), _CLOSED.epoch == bindparam("of_epoch"), _CLOSED.lane == bindparam("of_lane"))
-)
-_DROP_TOUCHING = delete(INBOX_CLOSED).where(_TOUCHES)
-_ADD_CLOSED = Insert("inbox_closed", ("origin", "epoch", "lane", "first", "last"))
 _KNOWN = select(INBOX_MESSAGE.c.id, INBOX_MESSAGE.c.envelope, INBOX_MESSAGE.c.position).where(
     INBOX_MESSAGE.c.origin == bindparam("of_origin"), INBOX_MESSAGE.c.id.in_(bindparam("ids", expanding=True))
 )
@@ -125,16 +109,6 @@ class Place:
     recall: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Consecutive sequences of one origin's lane that a receipt speaks of."""
-
-    epoch: int
-    lane: str
-    first: int
-    last: int
-
-
 def take(connection: Connection, arrival: Arrival, at: int) -> Taken:
     """Store what is new of an arrival and close its sequences; a copy of what is known changes nothing.
 
@@ -146,7 +120,7 @@ def take(connection: Connection, arrival: Arrival, at: int) -> Taken:
     forked = _forked(connection, arrival.envelope, known)
     new = [position for position, item in enumerate(core.messages) if item.id not in known]
     first = arrival.first
-    taken = close(connection, core.origin, Range(core.epoch, core.lane, first, first + len(core.messages) - 1))
+    taken = closing.close(connection, core.origin, Range(core.epoch, core.lane, first, first + len(core.messages) - 1))
     if taken is None:
         return Taken((), {}, (), (), over=True)
     contradicts = bool(new) and _is_known(connection, core.origin, core.id)
@@ -177,37 +151,6 @@ def unknown(connection: Connection, core: Core) -> list[int]:
     """Return the positions of an envelope's messages that are not known here."""
     known = _known(connection, core.origin, [item.id for item in core.messages])
     return [position for position, item in enumerate(core.messages) if item.id not in known]
-
-
-def close(connection: Connection, origin: str, closed: Range) -> list[tuple[int, int]] | None:
-    """Note sequences as judged, merging them with their neighbours; return the ranges near them that were closed before.
-
-    Return None, and note nothing, when this would be one range too many of the lane: it has too many gaps.
-    """
-    near = {"of_origin": origin, "of_epoch": closed.epoch, "of_lane": closed.lane}
-    near |= {"after": closed.last + 1, "before": closed.first - 1}
-    rows = connection.execute(_TOUCHING, near).all()
-    before = [(row.first, row.last) for row in rows]
-    if any(first <= closed.first and last >= closed.last for first, last in before):
-        return before
-    if rows:
-        connection.execute(_DROP_TOUCHING, near)
-    elif connection.execute(_RANGES, near).scalar_one() >= MOST_RANGES:
-        return None
-    first = min([closed.first, *(row.first for row in rows)])
-    last = max([closed.last, *(row.last for row in rows)])
-    _ADD_CLOSED.add(connection, [(origin, closed.epoch, closed.lane, first, last)])
-    return before
-
-
-def held(connection: Connection, origin: str, epoch: int, lane: str) -> list[tuple[int, int]]:
-    """Return the closed sequences of an origin's lane as ascending ranges."""
-    rows = connection.execute(
-        select(INBOX_CLOSED.c.first, INBOX_CLOSED.c.last)
-        .where(INBOX_CLOSED.c.origin == origin, INBOX_CLOSED.c.epoch == epoch, INBOX_CLOSED.c.lane == lane)
-        .order_by(INBOX_CLOSED.c.first)
-    )
-    return [(row.first, row.last) for row in rows]
 
 
 def is_news(connection: Connection, origin: str, epoch: int, kind: str, number: int) -> bool:

@@ -15,7 +15,8 @@ from sqlalchemy import Connection, delete, select
 from relay.envelope import MAX_MESSAGES
 from relay.receipts import State
 from relay.store import incoming, moved
-from relay.store.incoming import Place, Range
+from relay.store.closing import Range
+from relay.store.incoming import Place
 from relay.store.tables import INBOX_ENVELOPE, INBOX_MESSAGE, RECEIPT_OUT, RECEIPT_RANGE
 
 

@@ -18,7 +18,7 @@ from relay.limits import Gate, Rate
 from relay.receipts import Echo, EpochClosed, Heartbeat, Nack, Statement, Void
 from relay.recovery import Recovery
 from relay.seal import Addressee, Draft
-from relay.store import Connection, epochs, incoming, peers, samples
+from relay.store import Connection, closing, epochs, incoming, peers, samples
 from relay.store.tables import EPOCH_HEARD, HEARD, INBOX_CLOSED, INBOX_MESSAGE, RECEIPT_IN, VOID_IN
 from relay.voids import _missing
 from tests.attacks.forge import A, B, C, control
@@ -176,7 +176,7 @@ async def test_sequences_far_ahead_are_one_gap(live: Live) -> None:
     while not given:
         given = await live.take(B, wait=5)
     assert await rows(live, INBOX_CLOSED) == before + 1
-    held = await live[B].centre.store.read(lambda c: incoming.held(c, A, epoch, LANE))
+    held = await live[B].centre.store.read(lambda c: closing.held(c, A, epoch, LANE))
     assert receipts.missing(held, HIGHEST) == [(1, HIGHEST - 1)]
     await goes_on(live, "FAR")
 
@@ -207,7 +207,7 @@ async def test_epochs_without_end_are_a_few(live: Live, monkeypatch: pytest.Monk
 
 async def test_gaps_without_end_are_a_few(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every second sequence, as messages and in voids: rows are bounded; what is beyond counts again once a gap was mended."""
-    monkeypatch.setattr(incoming, "MOST_RANGES", 5)
+    monkeypatch.setattr(closing, "MOST_RANGES", 5)
     epoch, before = 3, faults(live, "too-many-gaps")
     for sequence in range(2, 22, 2):
         await messages_of(live, message(case_number=f"GAP-{sequence}"), sequence, epoch)
@@ -218,7 +218,7 @@ async def test_gaps_without_end_are_a_few(live: Live, monkeypatch: pytest.Monkey
     )
     await send(live, "void", Void(statements=said), epoch=epoch)
     await eventually(lambda: faults(live, "too-many-gaps") == before + 6)
-    held = await live[B].centre.store.read(lambda c: incoming.held(c, A, epoch, LANE))
+    held = await live[B].centre.store.read(lambda c: closing.held(c, A, epoch, LANE))
     assert held == [(one, one) for one in range(2, 12, 2)]
     await messages_of(live, message(case_number="MENDED"), 3, epoch)
     await eventually(lambda: _holds(live, epoch, (2, 4)))
@@ -230,7 +230,7 @@ async def test_gaps_without_end_are_a_few(live: Live, monkeypatch: pytest.Monkey
 
 
 async def _holds(live: Live, epoch: int, wanted: tuple[int, int]) -> bool:
-    return wanted in await live[B].centre.store.read(lambda c: incoming.held(c, A, epoch, LANE))
+    return wanted in await live[B].centre.store.read(lambda c: closing.held(c, A, epoch, LANE))
 
 
 async def test_voids_without_end_are_a_bounded_number_of_rows(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
