@@ -136,7 +136,8 @@ async def test_one_signs_in_and_goes_everywhere_by_keyboard(desk: Desk) -> None:
     async with desk.visit("nobody yet") as tab:
         keys = tab.page.keyboard
         await tab.go("/")
-        await keys.type(OFFICER)  # the form takes the focus by itself
+        await expect(tab.page.locator("#name")).to_be_focused()  # the form takes the focus by itself
+        await keys.type(OFFICER)
         await keys.press("Tab")
         await keys.type(PASSWORD)
         await keys.press("Enter")
