@@ -24,6 +24,7 @@ QUIET = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--renderer-process-limit=1",  # each tab would have a process of its own, and a spare one would wait for the next
 ]
 WIDE, NARROW = 1280, 640
 """Widths in CSS pixels: a usual window, and the same at 200 % zoom."""
