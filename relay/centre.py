@@ -30,8 +30,12 @@ from relay.seal import Sealer
 from relay.settings import Settings
 from relay.store import Store
 from relay.store.signal import Signal
+from relay.timekeeping import Timekeeper
 
 T = TypeVar("T")
+
+HEARD_LATELY = 3
+"""For how many pauses between heartbeats the last one of a peer says what time it is."""
 
 
 @dataclass
@@ -54,6 +58,8 @@ class Centre:
     workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="sealing"))
 
     def __post_init__(self) -> None:
+        beat, most = self.settings.repair.heartbeat_seconds, self.settings.clock.most_ahead_seconds
+        self.timekeeper = Timekeeper(int(most * 1000), int(HEARD_LATELY * beat * 1000))
         self.keyring.follow(lambda: self.judge.directory)
         self.sound.set()
         self.store.time(self.metrics.store_commit.observe)
@@ -98,6 +104,14 @@ class Centre:
     def elapsed(self) -> int:
         """Return milliseconds that only go on, for pauses."""
         return elapsed_ms()
+
+    def doubt(self) -> str | None:
+        """Return why this machine's clock may not decide what can't be undone, as a sentence, or None.
+
+        Whoever acts by the time asks *after* reading it, so that a clock that is set in between is noticed.
+        """
+        doubt = self.timekeeper.doubt(self.now(), self.elapsed(), expired=self.expired)
+        return doubt and f"{doubt} Nothing is purged or expired until that is settled."
 
     def sealing_key(self, recipient: str, *, suspended: bool = False) -> Key:
         """Return the key to seal to a recipient with; raise ``Refused`` when it has none that is valid now.

@@ -2,7 +2,7 @@
 
 When a message's deadline and a time of grace have passed, its origin signs ``expired`` for every recipient without a terminal
 state. That says only "no proof of delivery": a receipt that comes later is kept and shown as a note. The grace lets the receipt
-arrive of what was handed out at the last moment.
+arrive of what was handed out at the last moment. While this machine's clock is doubted (:mod:`relay.timekeeping`) nothing ends.
 
 An alarm names a peer, a lane and a promise that was not kept in time: ``accepted`` after a time that depends on the precedence,
 ``delivered`` after twice that; and ``half``, when half of the time to the deadline is over. It carries the number of messages,
@@ -106,6 +106,8 @@ class Deadlines:
     async def _end_some(self) -> bool:
         """End a page of what is over; return whether there may be more."""
         now = self._centre.now()
+        if self._centre.doubt() is not None:
+            return False
 
         def end(connection: Connection) -> tuple[int, Ended]:
             over = ended.over(connection, now - self._grace, PAGE)

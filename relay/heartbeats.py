@@ -157,6 +157,7 @@ class Heartbeats:
     def _hear(self, sender: str, body: Heartbeat, now: int, later: list[Callable[[], None]]) -> None:
         """After the commit: remember when, count, answer, wake who waits for an echo."""
         metrics, seen, at = self._centre.metrics, self._seen(sender), self._loop.time()
+        self._centre.timekeeper.hear(sender, body.time, self._centre.elapsed())
         metrics.peer_heard.labels(sender).set(now / 1000)
         metrics.peer_offset.labels(sender).set((body.time - now) / 1000)
         metrics.peer_directory.labels(sender).set(body.directory)

@@ -139,6 +139,9 @@ class Metrics:
         self.loop_lag = self._gauge(
             "relay_event_loop_lag_seconds", "How late the event loop was to run what was due, the worst of the last 10 s."
         )
+        self.clock_doubted = self._gauge(
+            "relay_clock_doubted", "1 while this machine's clock seems ahead: nothing is purged or expired."
+        )
         self.observed = self._gauge(
             "relay_observed_timestamp_seconds", "Unix time at which what is open or set aside was last looked at."
         )

@@ -71,7 +71,7 @@ from relay.settings import Settings, read_secret
 from relay.settling import Settling
 from relay.soundness import Soundness
 from relay.sources import paths
-from relay.store import Store
+from relay.store import Store, peers
 from relay.versions import Versions
 from relay.voids import Voids
 from relay.witnesses import Witnesses
@@ -156,6 +156,7 @@ class Node:
         """Run every loop until :meth:`stop` is called, then stop gracefully; a loop that fails stops all and raises."""
         log = self.centre.log
         _collect_less()
+        await self._begin_clock()
         await self.recovery.begin()
         await self.soundness.begin()
         await self.register.begin()
@@ -231,14 +232,30 @@ class Node:
         known = (full if isinstance(full, NotReady | StoreTrouble) else None, self.centre.store.trouble, self.broker.trouble)
         return [trouble for trouble in known if trouble is not None]
 
+    async def _begin_clock(self) -> None:
+        """Begin to compare this machine's clock with those of the peers."""
+        last, centre = await self.centre.store.read(peers.last_heard), self.centre
+        centre.timekeeper.begin(centre.now(), centre.elapsed(), last)
+
+    def _look_at_clock(self, doubted: str | None) -> str | None:
+        """Say what changed of whether this machine's clock is trusted; return the doubt that there is now."""
+        doubt = self.centre.doubt()
+        self.centre.metrics.clock_doubted.set(doubt is not None)
+        if doubt is not None and doubted is None:
+            self.centre.log.error(Event.CLOCK_DOUBTED, code="clock-doubted", detail=doubt)
+        elif doubt is None and doubted is not None:
+            self.centre.log.info(Event.CLOCK_TRUSTED)
+        return doubt
+
     async def _watch(self) -> None:
         """Look at the disk and the store, and say once when the node is first ready; a damaged store ends the node."""
-        said = False
+        said, doubted = False, None
         while True:
             if (damage := self.centre.store.damage) is not None:
                 raise damage
             self._disk_free = _free(self.centre.settings.store.file.parent)
             self._gauges.look(self._disk_free, self._known())
+            doubted = self._look_at_clock(doubted)
             if self.broker.connected.is_set() and not said:
                 said = True
                 self.centre.log.info(Event.NODE_READY)

@@ -8,8 +8,10 @@ record, so it may end anywhere and the next one goes on; what a dry run shows is
 A hold binds retention and recalls alike. While it lasts, the origin of a recall sees it unconfirmed; with its end the recall is
 carried out, and the origin told, in the same transaction.
 
-Errors raised: ``NotFound`` (``not-kept-here``, ``no-hold``), ``Conflict`` (``already-purged``, ``already-held``) and
-``StoreTrouble``.
+While this machine's clock is doubted (:mod:`relay.timekeeping`) nothing is purged, whoever asks; a dry run is answered.
+
+Errors raised: ``NotFound`` (``not-kept-here``, ``no-hold``), ``Conflict`` (``already-purged``, ``already-held``), ``NotReady``
+(``clock-doubted``) and ``StoreTrouble``.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from relay import points
 from relay.audit import AuditStep
 from relay.centre import Centre
 from relay.control import Control, statements
-from relay.errors import Conflict, NotFound, StoreTrouble
+from relay.errors import Conflict, NotFound, NotReady, StoreTrouble
 from relay.keeping import DAY_MS
 from relay.log import Event
 from relay.points import Point
@@ -35,6 +37,7 @@ from relay.store.recalled import Buried
 from relay.store.retained import Due, Found, Gone, Hold, Page, Side
 
 FIRST_SECONDS = 10.0
+DOUBTED_SECONDS = 60.0
 PAGE = 500
 PAGE_BYTES = 16 * 1024 * 1024
 LISTED = 1000
@@ -85,6 +88,8 @@ class Retention:
             pause = every
             try:
                 await self.purge()
+            except NotReady:  # the node says why; as soon as the clock is trusted what is due should go
+                pause = min(DOUBTED_SECONDS, every)
             except StoreTrouble as trouble:  # the next run finds the same
                 self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
 
@@ -92,6 +97,8 @@ class Retention:
         """Purge everything that is due now; with ``dry_run`` only say what that is. ``actor`` asked for it, or nobody did."""
         async with self._running:
             outcome, now = Outcome(dry_run), self._centre.now()
+            if not dry_run and (doubt := self._centre.doubt()) is not None:
+                raise NotReady("clock-doubted", doubt)
             async for page in self._pages(now):
                 outcome.held += page.held
                 outcome.needed += page.needed

@@ -30,6 +30,7 @@ UNITLESS = frozenset(  # counts of what the name says, and what is 0 or 1
         "relay_alarms",
         "relay_audit_damaged",
         "relay_broker_connected",
+        "relay_clock_doubted",
         "relay_deadlines_at_risk",
         "relay_peer_silent",
         "relay_ready",

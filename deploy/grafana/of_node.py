@@ -204,7 +204,7 @@ def _store(of: str) -> Row:
                     Query(f"sum by (code) (relay_purged_messages_total{{{of}}})", "purged, {{code}}"),
                     Query(f"(time() - max(relay_retention_run_timestamp_seconds{{{of}}})) / 3600", "hours since the last run"),
                 ],
-                runbooks=("RelayRetentionNotRun",),
+                runbooks=("RelayRetentionNotRun", "RelayClockDoubted"),
                 width=6,
             ),
         ],

@@ -33,7 +33,7 @@ async def health(request: Request) -> Response:
         centre=centre.id,
         ready=not problems,
         problems=list(problems),
-        warnings=[*here_.node.custody.warnings, *([unseen.detail] if unseen is not None else [])],
+        warnings=[*here_.node.custody.warnings, *filter(None, [centre.doubt(), unseen.detail if unseen else None])],
         broker_connected=here_.node.broker.connected.is_set(),
         unsent_envelopes=here_.node.pump.waiting,
         open_messages=seen.open if seen else None,

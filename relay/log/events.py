@@ -337,6 +337,13 @@ class Event(StrEnum):
         "message peer code actor age_ms",
     )
     RETENTION_RUN = "retention.run", "info", "What was due was purged.", "received sent held needed samples keys"
+    CLOCK_DOUBTED = (
+        "clock.doubted",
+        "error",
+        "This machine's clock seems to be ahead: nothing is purged or expired until it is right or peers confirm it.",
+        "code detail",
+    )
+    CLOCK_TRUSTED = "clock.trusted", "info", "This machine's clock agrees again: what is due is purged and expires."
     HOLD_SET = "hold.set", "warning", "A message is under legal hold.", "message"
     HOLD_LIFTED = "hold.lifted", "warning", "A legal hold ended.", "message purged"
     API_REFUSED = "api.refused", "info", "A request was refused.", "code client"

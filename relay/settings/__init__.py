@@ -29,7 +29,7 @@ from relay.settings.bounds import MOST_ATTACHED, LimitSettings, WindowSettings
 from relay.settings.broker import BrokerSettings, BrokerTlsSettings
 from relay.settings.console import ConsoleSettings, ConsoleTlsSettings
 from relay.settings.keeping import AuditSettings, CodeSettings, LogSettings, RetentionSettings, StoreSettings
-from relay.settings.patience import AlarmSettings, DeadlineSettings, HandoverSettings, RepairSettings
+from relay.settings.patience import AlarmSettings, ClockSettings, DeadlineSettings, HandoverSettings, RepairSettings
 from relay.settings.secret import read_secret
 from relay.settings.trust import DirectorySettings, KeySettings, WaitingSettings
 
@@ -43,6 +43,7 @@ __all__ = [
     "AuditSettings",
     "BrokerSettings",
     "BrokerTlsSettings",
+    "ClockSettings",
     "CodeSettings",
     "ConsoleSettings",
     "ConsoleTlsSettings",
@@ -84,6 +85,7 @@ class Settings(BaseSettings):
     repair: RepairSettings = RepairSettings()
     windows: WindowSettings = WindowSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
+    clock: ClockSettings = ClockSettings()
     alarms: AlarmSettings = AlarmSettings()
     handover: HandoverSettings = HandoverSettings()
     retention: RetentionSettings = RetentionSettings()

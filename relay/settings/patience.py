@@ -23,6 +23,17 @@ class DeadlineSettings(Section):
     grace: float = Field(60, ge=0, description="how long after a message's deadline its receipt is still waited for")
 
 
+class ClockSettings(Section):
+    """How far this machine's clock is trusted; seconds."""
+
+    most_ahead_seconds: float = Field(
+        7200,
+        ge=0,
+        description="how far ahead of the peers' clocks, or of itself, it may be; beyond it nothing is purged or expired. "
+        "0: however far",
+    )
+
+
 class AlarmSettings(Section):
     """After how many seconds a message that is not accepted raises an alarm; one not delivered does after twice that."""
 

@@ -99,6 +99,11 @@ def last_time(connection: Connection, peer: str) -> int:
     return 0 if row is None else row.heard_at + row.offset
 
 
+def last_heard(connection: Connection) -> int:
+    """Return when any peer was last heard, by the clock of this machine as it was then; 0 when none ever was."""
+    return connection.execute(select(func.max(PEER.c.heard_at))).scalar() or 0
+
+
 def offset(connection: Connection, peer: str) -> int:
     """Return by how many milliseconds a peer's clock was ahead at its last heartbeat, the way through the broker taken off."""
     return connection.execute(select(PEER.c.offset).where(PEER.c.centre == peer)).scalar() or 0

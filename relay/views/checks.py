@@ -69,7 +69,7 @@ async def checks(node: Served, readiness: Readiness) -> Checks:
         _quarantine(observed),
         _requests(observed),
         await _audit(node),
-        _clocks(seen),
+        _own_clock(node) or _clocks(seen),
         _comparison(seen),
     ]
     return Checks(centre=node.centre.id, at=seen.at, checks=found)
@@ -225,6 +225,13 @@ async def _audit(node: Served) -> Check:
         return ok("audit", f"Witnesses ({_names(list(named))}) countersign the record.")
     text = f"No witness ({_names(list(named))}) has countersigned the record since {iso(since)}."
     return _found("audit", "warning", text, "See that a witness can be reached: `relay peer list`.")
+
+
+def _own_clock(node: Served) -> Check | None:
+    if (doubt := node.centre.doubt()) is None:
+        return None
+    entry = catalogue().get("clock-doubted")
+    return _found("clocks", "critical", doubt, entry.action if entry else "")
 
 
 def _clocks(seen: Network) -> Check:

@@ -148,7 +148,7 @@ def _centre(node: Served, problems: tuple[str, ...], seen: Observation | None, n
         name=member.name if member else centre.id,
         ready=not problems,
         problems=list(problems),
-        warnings=list(node.custody.warnings),
+        warnings=[*node.custody.warnings, *filter(None, [centre.doubt()])],
         epoch=centre.store.epoch,
         directory_version=register.version,
         directory_warn_after=to_ms(register.warn_after),
