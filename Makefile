@@ -59,7 +59,7 @@ bench: setup ## Measure against plain FastStream (long); writes docs/reference/p
 fuzz: setup ## Try to break whatever reads bytes from outside, with a million bad inputs (minutes); WRITE=--write keeps the figures.
 	$(BIN)/python -m tests.fuzz --cases 1000000 $(WRITE)
 
-chaos: setup test-packages ## Draw faults from SEED against four nodes and count what is lost (long); WRITE=--write keeps the figures.
+chaos: setup test-packages ## Draw faults from SEED against four nodes and count what is lost (long); adds its row to the figures, unless WRITE=--no-write.
 	$(BIN)/python -m tests.chaos --messages $(if $(filter file,$(origin MESSAGES)),20000,$(MESSAGES)) --faults $(FAULTS) --seed $(SEED) $(WRITE)
 
 hostile: setup ## Put a malicious broker of SEEDS seeds between two nodes (long).

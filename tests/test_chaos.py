@@ -17,7 +17,8 @@ from relay.node import open_node
 from relay.rabbit import PrivateBroker
 from relay.receipts import Nack
 from relay.settings import load
-from tests.chaos import checker, faults, traffic
+from tests.chaos import checker, faults, report, traffic
+from tests.chaos.campaign import Options, Outcome
 from tests.chaos.journal import digest
 from tests.live import private_network
 
@@ -59,6 +60,61 @@ def test_the_judge_counts_each_failure_as_what_it_is(tmp_path: Path, events: str
             file.write(json.dumps(event) + "\n")
     verdict = checker.judge(checker.read(tmp_path))
     assert (verdict.lost, verdict.false, verdict.duplicated, verdict.unexpected) == expected
+
+
+ENDED = {
+    "nothing at all": (None, "open"),
+    "no terminal state": ("accepted", "open"),
+    "rejected": ("rejected", "rejected"),
+    "expired": ("expired", "expired"),
+    "cancelled": ("cancelled", "cancelled"),
+}
+
+
+@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize("name", ENDED)
+def test_an_end_that_nobody_asked_for_fails_a_campaign(tmp_path: Path, name: str, seen: bool) -> None:
+    """What is not said to be delivered in the end counts by its state, and the exit status is 1, whether it was seen or not."""
+    state, counted = ENDED[name]
+    lines = [EVENTS["asked"], ("BRU", {**EVENTS["accepted"][1], "recipients": ["LYO"]})]
+    lines += [EVENTS["LYO"]] if seen else []
+    lines += [("BRU.states", {"id": "i", "recipients": [{"centre": "LYO", "state": state}]})] if state else []
+    for centre, event in lines:
+        with (tmp_path / f"{centre}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+    verdict = checker.judge(checker.read(tmp_path))
+    assert (getattr(verdict, counted), verdict.complete) == (1, False)
+    assert not outcome(verdict).clean
+    assert checker.main(tmp_path) == 1
+
+
+def test_a_campaign_in_which_all_is_delivered_succeeds(tmp_path: Path) -> None:
+    """Delivered by its origin's word and seen once: the exit status is 0."""
+    states = {"id": "i", "recipients": [{"centre": centre, "state": "delivered"} for centre in ("LYO", "SIN")]}
+    for centre, event in (*(EVENTS[name] for name in ("asked", "accepted", "LYO", "SIN")), ("BRU.states", states)):
+        with (tmp_path / f"{centre}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+    verdict = checker.judge(checker.read(tmp_path))
+    assert (verdict.complete, outcome(verdict).clean, checker.main(tmp_path)) == (True, True, 0)
+
+
+def test_a_row_is_added_behind_the_others_with_what_ended_otherwise(tmp_path: Path) -> None:
+    """The page keeps its rows and gets the new one; a campaign that its command would not repeat adds none."""
+    page = tmp_path / "page.md"
+    page.write_text(f"| one |\n{report.END}rest\n", encoding="utf-8")
+    report.write(Options(seed=77), outcome(checker.Verdict(9, 9, 7, 0, 0, 0, 0, {}, 1, expired=2)), page)
+    kept, row, end, rest = page.read_text(encoding="utf-8").splitlines()
+    assert (kept, end, rest) == ("| one |", report.END.strip(), "rest")
+    assert row.startswith("| `make chaos MESSAGES=20000 FAULTS=30 SEED=77` | 9 | 9 | 7 |")
+    assert "| 1, 2 expired |" in row
+    assert report.repeatable(Options())
+    assert not report.repeatable(Options(short=True))
+    assert not report.repeatable(Options(kinds=("kill-node",)))
+
+
+def outcome(verdict: checker.Verdict) -> Outcome:
+    """Return what came out of a campaign with this verdict."""
+    return Outcome(verdict, 0, {}, (), {}, [], [], 1.0)
 
 
 def test_the_judge_imports_nothing_of_the_relay() -> None:

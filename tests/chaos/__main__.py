@@ -1,6 +1,7 @@
-"""Run a campaign and print what came out; ``--write`` adds its row to ``docs/reference/reliability.md``.
+"""Run a campaign, print what came out and add its row to ``docs/reference/reliability.md``, unless ``--no-write`` is given.
 
-Exit status 1 when anything was lost, duplicated or unexpected, or an end is not signed.
+A campaign with ``--short`` or ``--only`` adds no row: ``make chaos`` could not repeat it. Exit status 1 when anything was lost,
+duplicated or unexpected, did not end, was rejected, expired or cancelled, or an end is not signed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="the short form of `make test`: shorter faults, quicker repair")
     parser.add_argument("--schedule", action="store_true", help="only print the faults that would be drawn")
     parser.add_argument("--keep", type=Path, help="empty folder in which everything stays")
-    parser.add_argument("--write", action="store_true", help="add the row to the reference page")
+    write = argparse.BooleanOptionalAction
+    parser.add_argument("--write", action=write, default=True, help="add the row to the reference page")
     given = parser.parse_args()
     if given.schedule:
         print("\n".join(map(str, faults.schedule(given.seed, given.faults, CENTRES, (SMALL_DISK,), given.only))))
@@ -35,7 +37,7 @@ def main() -> int:
     options = Options(given.messages, given.faults, given.seed, given.short, tuple(given.only), given.keep)
     outcome = run(options)
     print(report.table(options, outcome))
-    if given.write:
+    if given.write and report.repeatable(options):
         report.write(options, outcome)
     return 0 if outcome.clean else 1
 

@@ -83,8 +83,8 @@ class Outcome:
 
     @property
     def clean(self) -> bool:
-        """Whether the promise was kept."""
-        return self.verdict.clean and not self.unsigned
+        """Whether the promise was kept: all was delivered once, and each end is signed."""
+        return self.verdict.complete and not self.unsigned
 
 
 def run(options: Options) -> Outcome:

@@ -9,8 +9,9 @@ message is its origin and the digest of its bytes, so one that was changed on it
 - *duplicated*: effects beyond the first of one message at one recipient.
 - *unexpected*: seen by a system to which nobody promised it, or changed.
 - *open*: no terminal state at the origin, seen or not.
+- *rejected*, *expired*, *cancelled*: so they ended at the origin, seen or not, though nobody in a campaign asks for it.
 
-The exit status is 1 when anything was lost, duplicated or unexpected.
+The exit status is 1 when anything was lost, duplicated or unexpected, or is anything but delivered in the end.
 """
 
 from __future__ import annotations
@@ -41,11 +42,19 @@ class Verdict:
     unexpected: int
     refused: dict[str, int]
     open: int
+    rejected: int = 0
+    expired: int = 0
+    cancelled: int = 0
 
     @property
     def clean(self) -> bool:
         """Whether nothing was lost, duplicated or unexpected."""
         return self.lost == self.duplicated == self.unexpected == 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is clean and all that was promised ended as delivered, by its origin's own word."""
+        return self.clean and self.open == self.rejected == self.expired == self.cancelled == 0
 
 
 @dataclass(slots=True)
@@ -79,6 +88,7 @@ def judge(told: Told) -> Verdict:
     """Compare what was promised with what was seen."""
     missing = [effect for effect in told.promised if effect not in told.seen]
     said = Counter(_state(told, effect) for effect in missing)
+    ends = Counter(_state(told, effect) for effect in told.promised)
     return Verdict(
         accepted=len(told.accepted),
         promised=len(told.promised),
@@ -88,7 +98,10 @@ def judge(told: Told) -> Verdict:
         duplicated=sum(count - 1 for count in told.seen.values()),
         unexpected=sum(not _expected(told, effect) for effect in told.seen),
         refused=dict(told.refused),
-        open=sum(_state(told, effect) not in ENDS for effect in told.promised),
+        open=sum(count for state, count in ends.items() if state not in ENDS),
+        rejected=ends["rejected"],
+        expired=ends["expired"],
+        cancelled=ends["cancelled"],
     )
 
 
@@ -157,7 +170,7 @@ def main(folder: Path) -> int:
     print(json.dumps(asdict(verdict)))
     for link, message, state in missing(told)[:50]:
         print(f"not seen: {link} {message} ({state})", file=sys.stderr)
-    return 0 if verdict.clean else 1
+    return 0 if verdict.complete else 1
 
 
 if __name__ == "__main__":

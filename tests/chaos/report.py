@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.chaos.campaign import Options, Outcome
+from tests.chaos.faults import KINDS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "reliability.md"
 END = "<!-- end of campaigns -->\n"
@@ -25,6 +26,9 @@ def table(options: Options, outcome: Outcome) -> str:
         "unexpected": verdict.unexpected,
         "ends without a valid signature": outcome.unsigned,
         "without an end": verdict.open,
+        "rejected": verdict.rejected,
+        "expired": verdict.expired,
+        "cancelled": verdict.cancelled,
         "refused": sum(verdict.refused.values()),
         "nodes that ended by themselves": len(outcome.ended),
         "broker begun anew by its operator": len(outcome.mended),
@@ -54,11 +58,16 @@ def row(options: Options, outcome: Outcome) -> str:
         verdict.duplicated,
         verdict.unexpected,
         outcome.unsigned,
-        verdict.open,
+        _not_delivered(outcome),
         len(outcome.ended),
         _slowest(outcome),
     )
     return "| " + " | ".join(f"{cell:,}" if isinstance(cell, int) else cell for cell in cells) + " |\n"
+
+
+def repeatable(options: Options) -> bool:
+    """Return whether the command of a row would run the same campaign again."""
+    return not options.short and set(options.kinds) == set(KINDS)
 
 
 def command(options: Options) -> str:
@@ -66,10 +75,17 @@ def command(options: Options) -> str:
     return f"make chaos MESSAGES={options.messages} FAULTS={options.faults} SEED={options.seed}"
 
 
-def write(options: Options, outcome: Outcome) -> None:
+def write(options: Options, outcome: Outcome, page: Path = PAGE) -> None:
     """Add a campaign's row to the page."""
-    before, end, after = PAGE.read_text(encoding="utf-8").partition(END)
-    PAGE.write_text(f"{before}{row(options, outcome)}{end}{after}", encoding="utf-8")
+    before, end, after = page.read_text(encoding="utf-8").partition(END)
+    page.write_text(f"{before}{row(options, outcome)}{end}{after}", encoding="utf-8")
+
+
+def _not_delivered(outcome: Outcome) -> str:
+    """Return how much is open in the end, and what ended though nobody asked for it."""
+    verdict = outcome.verdict
+    ends = {"rejected": verdict.rejected, "expired": verdict.expired, "cancelled": verdict.cancelled}
+    return ", ".join([f"{verdict.open:,}", *(f"{count:,} {state}" for state, count in ends.items() if count)])
 
 
 def _kinds(outcome: Outcome) -> str:
