@@ -19,7 +19,7 @@ import httpx2
 import pytest
 
 from relay import api
-from relay.api import Api
+from relay.api import Api, app
 from relay.clock import iso
 from relay.codes import LISTS, label_lists
 from relay.deadlines import Alarm
@@ -512,6 +512,22 @@ async def test_a_supervisor_learns_one_word_without_a_token(ask: Ask, offices: N
         problem(await ask("WEST", None).get(path), 401, "not-authenticated")
     for path in ("/metrics", "/v1/health", "/docs"):
         assert (await ask("WEST", "operator").get(f"http://{offices.health('WEST')}{path}")).status_code == 404
+
+
+async def test_no_route_of_the_api_answers_where_no_token_is_asked_for(ask: Ask, offices: Network) -> None:
+    """On the health listener no route exists but the two, with a token or without, by any method, however the path is written."""
+    aside = f"http://{offices.health('WEST')}"
+    routes = {(method, route.path.replace("{", "").replace("}", "")) for route in app.routes() for method in route.methods}
+    assert len(routes) > 40
+    for name in ("operator", None):
+        client = ask("WEST", name)
+        for method, path in sorted(routes):
+            for spelled in (path, f"/{path}", f"/livez/..{path}", f"/livez{path}"):
+                answer = await client.request(method, aside + spelled)
+                assert (answer.status_code, answer.text) == (404, "Not Found"), (method, spelled)
+        for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
+            for path in ("/livez", "/readyz"):
+                assert (await client.request(method, aside + path)).status_code == 405
 
 
 async def test_the_operator_sees_sentences_and_numbers(ask: Ask) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
 from relay.api import Api
-from tests.attacks.forge import B
+from tests.attacks.forge import A, B
 from tests.live import Live, eventually, message
 
 HOST = b"Host: 127.0.0.1\r\n"
@@ -136,6 +137,60 @@ async def test_a_body_that_is_no_message_is_refused_with_its_code(live: Live, ad
     """However it is spelled: nothing is stored, and the answer says what is wrong."""
     body, answer = JSON[attack]
     assert await ask(address, post(live, body)) == [answer]
+
+
+CONTROLS = {"line end": "\r\n", "escape": "\x1b[2J", "bell": "\x07", "delete": "\x7f", "next line": "\x85", "override": "\u202e"}
+FIELDS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "kind": (lambda bad: f"seizure{bad}", "unknown-kind"),
+    "precedence": (lambda bad: f"{bad}flash", "not-in-list"),
+    "status": (lambda bad: f"actual{bad}", "not-in-list"),
+    "to": (lambda bad: [f"{A}{bad}"], "bad-format"),
+    "crime_types": (lambda bad: [f"drugs.cocaine{bad}"], "unknown-crime-type"),
+    "countries": (lambda bad: [f"BE{bad}"], "unknown-country"),
+    "expires_at": (lambda bad: f"2126-01-01T00:00:00Z{bad}", "bad-format"),
+}
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+@pytest.mark.parametrize("field", FIELDS)
+async def test_a_control_character_in_a_mark_is_refused(live: Live, address: tuple[str, int], field: str, control: str) -> None:
+    """What routes a message, or is a code, a time or a centre, holds no control character: nothing is trimmed, nothing stored."""
+    make, code = FIELDS[field]
+    ((status, given),) = await ask(address, post(live, message(**{"to": [A], field: make(CONTROLS[control])})))
+    assert (status, given) == (422, code)
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+async def test_a_control_character_in_a_text_is_content(live: Live, address: tuple[str, int], control: str) -> None:
+    """Prose may have line ends and more; it is taken as content, and no header or line of the answer is made of it."""
+    bad = f"one{CONTROLS[control]}Set-Cookie: a=b"
+    ((status, _),) = await ask(address, post(live, message(to=[A], remarks=bad)))
+    assert status == 202
+
+
+async def test_a_nul_in_a_message_is_refused_wherever_it_stands(live: Live, address: tuple[str, int]) -> None:
+    """Not every system keeps it, so no field has it."""
+    for field in ("kind", "remarks", "case_number"):
+        assert await ask(address, post(live, message(to=[A], **{field: "a\0b"}))) == [(400, "nul")]
+
+
+BAD_HEADERS: dict[str, tuple[bytes, Answer]] = {
+    "a bell in the key": (b"Idempotency-Key: a\x07b\r\n", (400, None)),
+    "an escape in the key": (b"Idempotency-Key: a\x1b[2Jb\r\n", (400, None)),
+    "a delete in the key": (b"Idempotency-Key: a\x7fb\r\n", (400, None)),
+    "a next line in the key": (b"Idempotency-Key: a\x85b\r\n", (400, "bad-idempotency-key")),
+    "a tab in the key": (b"Idempotency-Key: a\tb\r\n", (400, "bad-idempotency-key")),
+    "a space in the key": (b"Idempotency-Key: a b\r\n", (400, "bad-idempotency-key")),
+    "a key folded over two lines": (b"Idempotency-Key: a\r\n b\r\n", (400, None)),
+    "an escape in a token": (b"Authorization: Bearer x\x1b\r\n", (400, None)),
+}
+
+
+@pytest.mark.parametrize("attack", BAD_HEADERS)
+async def test_a_control_character_in_a_header_is_refused(live: Live, address: tuple[str, int], attack: str) -> None:
+    """No header that the API reads has one (without a code: it is no HTTP), and a line that goes on in the next is no header."""
+    headers, answer = BAD_HEADERS[attack]
+    assert await ask(address, post(live, GOOD, headers=headers)) == [answer]
 
 
 PATHS = [
