@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from relay import messages, points, seal, topology
 from relay.audit import AuditStep
@@ -35,6 +36,8 @@ from relay.store import Connection, apart, flags, handing, incoming, recalled
 from relay.store.common import Resting
 from relay.store.handing import Handed, NotTaken, Refusal
 from relay.store.incoming import Place
+
+T = TypeVar("T")
 
 MAX_HANDED = 1000
 CONNECT_SECONDS = 10.0  # how long after its start a node waits for the broker before it gives out what it has
@@ -238,13 +241,18 @@ class Handover:
 
     async def _give(self, limit: int, lanes: list[int]) -> list[Given]:
         due = self._centre.now() >= self._wake_at
-        points.reach(Point.HANDOUT_COMMIT_BEFORE)
-        gift = await self._centre.store.write(partial(self._gift, lanes=lanes, limit=limit, due=due))
-        points.reach(Point.HANDOUT_COMMIT_AFTER)
+        gift = await self._write(partial(self._gift, lanes=lanes, limit=limit, due=due))
         self._wake_at = gift.wake_at if due else self._wake_at
         for place in gift.dead:
             self._centre.log.messages(Event.HANDOVER_DEAD, [_place(place)], code="expired")
         return await self._opened(gift)
+
+    async def _write(self, job: Callable[[Connection], T]) -> T:
+        """Commit what giving out changes: what is on its way now, or can never be."""
+        points.reach(Point.HANDOUT_COMMIT_BEFORE)
+        done = await self._centre.store.write(job)
+        points.reach(Point.HANDOUT_COMMIT_AFTER)
+        return done
 
     def _gift(self, connection: Connection, lanes: list[int], limit: int, *, due: bool) -> _Gift:
         """Give out in this transaction what is open; ``due`` says that deferred messages are looked at, too."""
@@ -290,9 +298,7 @@ class Handover:
                 connection, [centre.audit.leaf(AuditStep.DEAD, now, peer=one.origin, code=code) for one, code in damaged.items()]
             )
 
-        points.reach(Point.HANDOUT_COMMIT_BEFORE)
-        await centre.store.write(note)
-        points.reach(Point.HANDOUT_COMMIT_AFTER)
+        await self._write(note)
         for one, code in damaged.items():
             centre.log.messages(Event.HANDOVER_DEAD, [{"message": one.id, "peer": one.origin}], code=code)
         centre.store.inbox_changed.fire()  # who waits is given what comes after it

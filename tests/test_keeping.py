@@ -30,7 +30,7 @@ FIVE_YEARS = 1826
 KEY = IndexKey(bytes(32))
 KINDS = (*codes.KINDS, "update of seizure")
 
-days = st.integers(min_value=1, max_value=40_000)
+days = st.integers(min_value=1, max_value=36_600)
 kept_as = st.builds(Retention, default_days=days, most_days=days)
 policies = st.builds(
     RetentionPolicy,
