@@ -86,7 +86,7 @@ class Arrivals:
                     self._take_batch(connection, one, outcome, now)
                 else:
                     self._take_control(connection, one, outcome, now)
-            if is_alone(one.delivery) and not one.shut:
+            if is_alone(one.delivery) and not (one.shut and one.why == POISON):
                 attempts.end(connection, digest(one.delivery))
         if outcome.stored and (given := self._serve(connection)) is not None:
             outcome.later.append(given)
@@ -176,15 +176,21 @@ class Arrivals:
         """Deal with an envelope that is not opened: reject its only message, or ask for those it alone has one by one."""
         assert one.opened is not None  # noqa: S101 - a shut envelope without error was verified
         core = one.opened.envelope.core
-        detail = f"Envelope {core.id} of {core.origin} ended or failed this node when it was taken in; it is not opened any more."
-        self._sample(connection, one, POISON, detail, now)
-        outcome.later.append(partial(self._say_poison, core))
+        if one.why == POISON:
+            detail = (
+                f"Envelope {core.id} of {core.origin} ended or failed this node when it was taken in; it is not opened any more."
+            )
+            outcome.later.append(partial(self._say_poison, core))
+        else:
+            detail = f"Envelope {core.id} of {core.origin} is larger than the directory allows; it is not opened."
+            outcome.later.append(partial(self.drop, Rejected(one.why, detail), core.origin))
+        self._sample(connection, one, one.why, detail, now)
         if core.type != "batch":
             return
         if len(core.messages) > 1 and (unknown := incoming.unknown(connection, core)):
             outcome.later.append(partial(self._ask, core, unknown, "split"))
         else:
-            verdicts = tuple(Verdict(refusal=Rejected(POISON, detail)) for _ in core.messages)
+            verdicts = tuple(Verdict(refusal=Rejected(one.why, detail)) for _ in core.messages)
             self._take_batch(connection, replace(one, verdicts=verdicts), outcome, now)
 
     def _say_poison(self, core: Core) -> None:

@@ -29,7 +29,6 @@ from relay.centre import Centre
 from relay.control import Control, content
 from relay.echoes import MARGIN_MS, Echoes, Watch
 from relay.errors import Refused, Rejected, StoreTrouble
-from relay.limits import FUTURE_MS
 from relay.log import Event
 from relay.points import Point
 from relay.receipts import MAX_RANGES, Echo, Heartbeat, Nack
@@ -140,7 +139,7 @@ class Heartbeats:
         body, core = receipts.read(Heartbeat, content(opened)), opened.envelope.core
         if body.epoch != core.epoch or len({one.epoch for one in body.echo}) > 1:
             raise Rejected("bad-control", "A heartbeat speaks of another epoch than its envelope, or echoes several.")
-        if body.time > now + FUTURE_MS:
+        if body.time > now + 1000 * self._centre.directory.policy.max_ahead_seconds:
             raise Rejected("from-the-future", f"A heartbeat of {sender} is dated {(body.time - now) // 1000} s ahead.")
         if not incoming.is_news(connection, sender, core.epoch, "heartbeat", core.to[0].first):
             return None

@@ -22,6 +22,7 @@ from relay.policy import marks
 from relay.seal import Opened
 
 POISON = "poison"
+TOO_LARGE = "envelope-too-large"
 UNKNOWN_SIGNER = frozenset({"directory-too-old", "unknown-centre", "unknown-key"})
 FOR_A_NEWER = frozenset({"directory-too-old", "directory-expired"})
 """What a newer directory may mend."""
@@ -41,8 +42,8 @@ class Verdict:
 class Judged:
     """A delivery after it was opened: a batch with a verdict per message, a control envelope, or the error it is.
 
-    An envelope that is ``shut`` was verified and not opened. ``waits`` is the origin that an envelope claims which the directory
-    in force can't judge, and a newer one may; ``by`` is the version in force when it was judged.
+    An envelope that is ``shut`` was verified and not opened, ``why`` by a code. ``waits`` is the origin that an envelope claims
+    which the directory in force can't judge, and a newer one may; ``by`` is the version in force when it was judged.
     """
 
     delivery: Delivery
@@ -50,6 +51,7 @@ class Judged:
     verdicts: tuple[Verdict, ...] = ()
     error: EnvelopeError | None = None
     shut: bool = False
+    why: str = POISON
     waits: str | None = None
     by: int = 0
 
@@ -71,6 +73,8 @@ class Judging:
             known = self._verify(envelope)
             opened = Opened(envelope, b"", ())
             self._gate.admit(envelope.core, len(delivery.raw), centre.elapsed(), known=known)
+            if self._is_too_large(envelope.core, delivery):
+                return Judged(delivery, opened, shut=True, why=TOO_LARGE)
             self._check_suite(envelope.core)
             opened = seal.unseal(envelope, centre.id, centre.sealing_keys)
             contents = opened.contents if envelope.core.type == "batch" else ()
@@ -118,6 +122,10 @@ class Judging:
             sentence = f"The directory in force here expired {centre.directory.expires_at}: nothing says who may send this now."
             raise CannotOpen("directory-expired", sentence)
         return known
+
+    def _is_too_large(self, core: Core, delivery: Delivery) -> bool:
+        """Whether a batch is larger than the directory allows; control has bounds of its own, and repair must not wait for it."""
+        return core.type == "batch" and len(delivery.raw) > self._centre.directory.policy.max_envelope_bytes
 
     def _check_suite(self, core: Core) -> None:
         """Refuse to open messages under a suite that is not allowed; what a receipt says is no secret of that kind."""

@@ -39,8 +39,6 @@ MOST_UNKNOWN = 256
 MOST_DIFFERENCES = 1_000
 """Lanes of hours kept of a peer in which it counts otherwise than this centre, the newest: whoever claims more loses its own."""
 QUARANTINE_COUNTED_EVERY_MS = 10_000
-FUTURE_MS = DAY_MS
-"""How far a heartbeat's time may lie ahead. An honest clock is minutes off; one that is days off says nothing about receipts."""
 
 
 @dataclass(frozen=True, slots=True)

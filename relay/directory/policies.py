@@ -12,6 +12,8 @@ from relay.envelope import MAX_ENVELOPE_BYTES
 from relay.keys import SealingAlgorithm
 
 MAX_WITNESSES = 5
+DAY_SECONDS = 86_400
+"""How far a heartbeat's time may lie ahead at most. An honest clock is minutes off; one that is days off proves nothing."""
 MOST_HOURS, MOST_DAYS = 10 * 365 * 24, 100 * 366
 """Ten years of waiting for a recipient, a century of keeping: whatever is added to a time stays within what can be written."""
 FourEyes = Literal["replay", "quarantine-release", "purge"]
@@ -63,7 +65,14 @@ class Policy(Record):
     )
     key_notice_hours: int = Field(default=24, ge=0, description="how long before it counts a new key stands in the directory")
     four_eyes: tuple[FourEyes, ...] = Field(default=(), max_length=3, description="what needs two different people at a centre")
-    max_envelope_bytes: int = Field(default=MAX_ENVELOPE_BYTES, ge=64 * 1024, le=MAX_ENVELOPE_BYTES)
-    max_clock_skew_seconds: int | None = Field(
-        default=None, ge=1, description="how far ahead an envelope's time may lie; null: it is not judged"
+    max_envelope_bytes: int = Field(
+        default=MAX_ENVELOPE_BYTES, ge=64 * 1024, le=MAX_ENVELOPE_BYTES, description="of one with messages"
     )
+    max_clock_skew_seconds: int | None = Field(
+        default=None, ge=1, description="how far ahead a heartbeat's time may lie; a day at most, which null stands for"
+    )
+
+    @property
+    def max_ahead_seconds(self) -> int:
+        """How far ahead the time of a heartbeat may lie; an envelope's own time decides nothing."""
+        return min(self.max_clock_skew_seconds or DAY_SECONDS, DAY_SECONDS)

@@ -41,7 +41,7 @@ class Rules(Shown):
     key_notice_hours: int
     four_eyes: list[str] = Field(description="acts that take two people: replay, quarantine-release, purge")
     max_envelope_bytes: int
-    max_clock_skew_seconds: int | None = Field(description="null: it is not judged")
+    max_clock_skew_seconds: int = Field(description="how far ahead the time of a heartbeat may lie")
 
 
 class Right(Shown):
@@ -160,7 +160,7 @@ def _rules(register: Directory) -> Rules:
         key_notice_hours=policy.key_notice_hours,
         four_eyes=list(policy.four_eyes),
         max_envelope_bytes=policy.max_envelope_bytes,
-        max_clock_skew_seconds=policy.max_clock_skew_seconds,
+        max_clock_skew_seconds=policy.max_ahead_seconds,
     )
 
 

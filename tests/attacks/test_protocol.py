@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import itertools
 import random
 import time
@@ -11,17 +13,19 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import create_engine, delete, func, insert, select
 
-from relay import limits, receipts, topology
+from relay import limits, messages, receipts, topology
+from relay.directory.policies import DAY_SECONDS
 from relay.envelope import new_id
 from relay.handover import Given
 from relay.limits import Gate, Rate
 from relay.receipts import Echo, EpochClosed, Heartbeat, Nack, Statement, Void
 from relay.recovery import Recovery
 from relay.seal import Addressee, Draft
-from relay.store import Connection, closing, epochs, incoming, peers, samples
+from relay.store import Connection, closing, epochs, incoming, outgoing, peers, samples
 from relay.store.tables import EPOCH_HEARD, HEARD, INBOX_CLOSED, INBOX_MESSAGE, RECEIPT_IN, VOID_IN
+from relay.submissions import Stored, Submission
 from relay.voids import _missing
-from tests.attacks.forge import A, B, C, control
+from tests.attacks.forge import A, B, C, control, directory, judged
 from tests.live import LANE, Live, eventually, message
 
 HIGHEST = 2**53 - 1
@@ -127,10 +131,69 @@ async def test_a_body_that_is_not_of_its_form_changes_nothing(live: Live, attack
 async def test_a_heartbeat_from_the_future_is_not_believed(live: Live) -> None:
     """One dated two days ahead moves no clock, proves no loss and uses up no number."""
     before = faults(live, "from-the-future")
-    await send(live, "heartbeat", beat(live, time=live[B].centre.now() + 2 * limits.FUTURE_MS))
+    await send(live, "heartbeat", beat(live, time=live[B].centre.now() + 2 * 1000 * DAY_SECONDS))
     await eventually(lambda: faults(live, "from-the-future") == before + 1)
     heard = (await live[B].centre.store.read(peers.known))[A]
-    assert abs(heard.offset) < limits.FUTURE_MS
+    assert abs(heard.offset) < 1000 * DAY_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("skew", "ahead", "believed"), [(120, 180, False), (120, 60, True), (None, 180, True), (10**9, 90_000, False)]
+)
+async def test_the_directory_says_how_far_ahead_a_heartbeat_may_be(
+    live: Live, skew: int | None, ahead: int, believed: bool
+) -> None:
+    """`max_clock_skew_seconds` decides, a day at most; its sender's messages arrive all the same."""
+    before = faults(live, "from-the-future")
+    with directory(live, max_clock_skew_seconds=skew):
+        later = live[B].centre.now() + 1000 * ahead
+        await send(live, "heartbeat", beat(live, time=later))
+        if believed:
+            await eventually(lambda: live[B].centre.metrics.peer_offset.labels(A)._value.get() > ahead - 30)
+        else:
+            await eventually(lambda: faults(live, "from-the-future") == before + 1)
+        await goes_on(live, f"SKEW-{skew}-{ahead}")
+    assert faults(live, "from-the-future") - before == (not believed)
+
+
+def test_the_time_of_an_envelope_decides_nothing(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch sealed by a clock that was a year ahead is taken: it is sent again as it is, so refused it would be lost."""
+    later = live[A].centre.now() + 366 * 86_400_000
+    with monkeypatch.context() as patch:
+        patch.setattr(live[A].centre, "now", lambda: later)
+        one = live.seal(A, [B], [message(case_number="A-YEAR-AHEAD")])
+    assert one.envelope.core.time == later
+    with directory(live, max_clock_skew_seconds=1):
+        assert judged(live, one.raw) == [None]
+
+
+async def test_an_envelope_larger_than_the_directory_allows_is_taken_one_by_one_or_rejected(live: Live) -> None:
+    """Nothing waits for ever: what fits alone arrives, what does not ends as rejected with its code at its origin."""
+    large = {"remarks": "x" * 9_000}
+    with directory(live, max_envelope_bytes=65_536):
+        raws = [message(case_number=f"SPLIT-{number}", to=[B], **large) for number in range(8)]
+        outcomes = await live[A].outbox.submit([Submission(raw, messages.parse(raw)) for raw in raws])
+        ids = [one.id for one in outcomes if isinstance(one, Stored)]
+        assert len(ids) == 8
+        for id_ in ids:
+            await live.reaches(A, id_, B, "accepted")
+        assert faults(live, "envelope-too-large") >= 1
+        file = bytes(80_000)
+        alone = await live.submit(A, message(case_number="TOO-LARGE", to=[B], attachments=[attached(file)]))
+        await live.reaches(A, alone.id, B, "rejected")
+        sent = await live[A].centre.store.read(lambda connection: outgoing.message(connection, alone.id))
+        assert sent is not None
+        assert sent.recipients[B][-1].code == "envelope-too-large"
+        taken = [one.id for one in await live.take(B)]
+        assert set(ids) <= set(taken)
+        assert alone.id not in taken
+        await goes_on(live, "AFTER-LARGE")
+
+
+def attached(content: bytes) -> dict[str, str]:
+    """Return an attachment as a message has it."""
+    digest, text = hashlib.sha256(content).hexdigest(), base64.b64encode(content).decode()
+    return {"media_type": "image/jpeg", "digest": digest, "content": text}
 
 
 async def test_a_heartbeat_that_the_broker_held_back_raises_no_alarm(live: Live) -> None:
