@@ -2,8 +2,8 @@
 
 :meth:`Handover.take` gives out the oldest unacknowledged messages of the highest precedence, byte for byte as their origin's
 system submitted them; what was given and not acknowledged is given again. A message's deadline is judged when it is first given
-out and never after. :meth:`Handover.acknowledge` commits ``delivered`` and the receipt for the origins in one transaction, and
-is idempotent: the message's id is the delivery id by which a system recognises a copy.
+out and never after, nor while this machine's clock is doubted. :meth:`Handover.acknowledge` commits ``delivered`` and the receipt
+for the origins in one transaction, and is idempotent: the message's id is the delivery id by which a system recognises a copy.
 
 :meth:`Handover.refuse` is the system's no. With a pause the message is *deferred* and given out again after it; tried too often,
 or past its deadline, it is *dead* and an operator decides. Without one it is *rejected*, and its origin is told the system's
@@ -256,9 +256,9 @@ class Handover:
 
     def _gift(self, connection: Connection, lanes: list[int], limit: int, *, due: bool) -> _Gift:
         """Give out in this transaction what is open; ``due`` says that deferred messages are looked at, too."""
-        now = self._centre.now()
-        dead, wake_at = self._wake(connection, now) if due else ([], self._wake_at)
-        handed, late = handing.hand_out(connection, lanes, limit, MAX_HANDED_BYTES, now)
+        now, expire = self._centre.now(), self._centre.doubt() is None
+        dead, wake_at = self._wake(connection, now, expire=expire) if due else ([], self._wake_at)
+        handed, late = handing.hand_out(connection, lanes, limit, MAX_HANDED_BYTES, now, expire=expire)
         resting = incoming.envelopes(connection, {one.envelope for one in handed})
         return _Gift(handed, resting, self._record(connection, late, "rejected", now, "expired"), dead, wake_at)
 
@@ -277,9 +277,9 @@ class Handover:
             self._centre.log.messages(Event.MESSAGE_GIVEN, own)
         return given
 
-    def _wake(self, connection: Connection, now: int) -> tuple[list[Place], int]:
+    def _wake(self, connection: Connection, now: int, *, expire: bool) -> tuple[list[Place], int]:
         """Let deferred messages be given out again whose time has come; return those that are dead, and when the next comes."""
-        dead, following = handing.wake(connection, now)
+        dead, following = handing.wake(connection, now, expire=expire)
         leaf = self._centre.audit.leaf
         self._centre.audit.append(
             connection,

@@ -45,7 +45,7 @@ class Timekeeper:
         if not self.most_ms or self._began is None:
             return None
         shown = now - elapsed
-        lately = [time for heard, time in self._peers.values() if elapsed - heard <= self.lately_ms]
+        lately = [time for heard, time in list(self._peers.values()) if elapsed - heard <= self.lately_ms]
         fast = sorted(shown - time for time in lately if shown - time > self.most_ms)
         if 2 * len(fast) > len(lately):
             return f"By {len(fast)} of {len(lately)} peers heard lately this machine's clock is {fast[0] // 1000} s ahead."

@@ -623,10 +623,10 @@ async def test_a_hand_out_that_fails_harms_nothing_that_arrived(live: Live, monk
     failures = iter([KeyError("planted")])
     hand_out = handing.hand_out
 
-    def fail_once(*given: Any) -> Any:
+    def fail_once(*given: Any, **named: Any) -> Any:
         for failure in failures:
             raise failure
-        return hand_out(*given)
+        return hand_out(*given, **named)
 
     monkeypatch.setattr(handing, "hand_out", fail_once)
     stored = await live.submit(A, message(to=[B], case_number="ARR-23"))

@@ -134,6 +134,8 @@ async def test_a_node_whose_clock_runs_ahead_neither_purges_nor_expires(live: Li
     assert [one.id for one in await live.take(B)] == [kept.id]
     await live.reaches(A, kept.id, B, "delivered")
     await eventually(lambda: live[A].heartbeats.state(B) == "heard")
+    unread = await live.submit(B, message(case_number="CLOCK-UNREAD", to=[A]))
+    await live.reaches(B, unread.id, A, "accepted")
     await live.stop(B)
     waiting = await live.submit(A, message(case_number="CLOCK-OPEN", to=[B]))
     await live.reaches(A, waiting.id, B, "sent")
@@ -148,6 +150,7 @@ async def test_a_node_whose_clock_runs_ahead_neither_purges_nor_expires(live: Li
         await live[A].retention.purge(actor="officer", why="asked")
     assert refused.value.code == "clock-doubted"
     assert {one.id for one in (await live[A].retention.purge(dry_run=True)).listed} >= {kept.id}
+    assert [one.id for one in await live[A].handover.take(10, 0)] == [unread.id]
     ahead.clear()
     await eventually(lambda: b"relay_clock_doubted 0.0" in centre.metrics.text())
     assert not (await live[A].retention.purge()).listed

@@ -93,17 +93,17 @@ class NotTaken:
 
 
 def hand_out(
-    connection: Connection, lanes: Sequence[int], limit: int, most_bytes: int, now: int
+    connection: Connection, lanes: Sequence[int], limit: int, most_bytes: int, now: int, *, expire: bool = True
 ) -> tuple[list[Handed], list[Place]]:
     """Give out the oldest open messages of the highest precedence; return them and those whose deadline had passed.
 
     ``lanes`` are the ranks of the lanes that may be given out of.
 
     The first is given whatever its size, others while their envelopes have no more than ``most_bytes``. The deadline is judged
-    here, when a message is first handed out, and never again.
+    here, when a message is first handed out, and never again; unless this may not ``expire`` any, since the clock is doubted.
     """
     rows = _within(connection.execute(_TO_HAND_OUT, {"lanes": list(lanes), "most": limit}).all(), most_bytes)
-    late = [row for row in rows if row.state == "waiting" and 0 < row.deadline <= now]
+    late = [row for row in rows if expire and row.state == "waiting" and 0 < row.deadline <= now]
     expired = {row.n for row in late}
     handed = [row for row in rows if row.n not in expired]
     move(connection, [row for row in handed if row.state == "waiting"], now, state="handed", code=None, given_at=now)
@@ -112,14 +112,14 @@ def hand_out(
     return given, places(connection, late)
 
 
-def wake(connection: Connection, now: int) -> tuple[list[Place], int | None]:
+def wake(connection: Connection, now: int, *, expire: bool = True) -> tuple[list[Place], int | None]:
     """Let deferred messages be given out again whose time has come; return those that are dead instead, and when to look again.
 
-    A message is dead when its deadline passed meanwhile.
+    A message is dead when its deadline passed meanwhile; unless this may not ``expire`` any, since the clock is doubted.
     """
     due = select(INBOX_MESSAGE).where(_DEFERRED, INBOX_MESSAGE.c.retry_at <= now).order_by(INBOX_MESSAGE.c.retry_at)
     rows = connection.execute(due.limit(WOKEN_AT_ONCE)).all()
-    over = [row for row in rows if 0 < row.deadline <= now]
+    over = [row for row in rows if expire and 0 < row.deadline <= now]
     dead = {row.n for row in over}
     move(connection, over, now, state="dead", retry_at=None)
     move(connection, [row for row in rows if row.n not in dead], now, state="handed", retry_at=None)
