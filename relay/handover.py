@@ -241,13 +241,13 @@ class Handover:
 
     async def _give(self, limit: int, lanes: list[int]) -> list[Given]:
         due = self._centre.now() >= self._wake_at
-        gift = await self._write(partial(self._gift, lanes=lanes, limit=limit, due=due))
+        gift = await self._committed(partial(self._gift, lanes=lanes, limit=limit, due=due))
         self._wake_at = gift.wake_at if due else self._wake_at
         for place in gift.dead:
             self._centre.log.messages(Event.HANDOVER_DEAD, [_place(place)], code="expired")
         return await self._opened(gift)
 
-    async def _write(self, job: Callable[[Connection], T]) -> T:
+    async def _committed(self, job: Callable[[Connection], T]) -> T:
         """Commit what giving out changes: what is on its way now, or can never be."""
         points.reach(Point.HANDOUT_COMMIT_BEFORE)
         done = await self._centre.store.write(job)
@@ -298,7 +298,7 @@ class Handover:
                 connection, [centre.audit.leaf(AuditStep.DEAD, now, peer=one.origin, code=code) for one, code in damaged.items()]
             )
 
-        await self._write(note)
+        await self._committed(note)
         for one, code in damaged.items():
             centre.log.messages(Event.HANDOVER_DEAD, [{"message": one.id, "peer": one.origin}], code=code)
         centre.store.inbox_changed.fire()  # who waits is given what comes after it

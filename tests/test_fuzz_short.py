@@ -98,7 +98,7 @@ def test_a_case_without_end_is_stopped_and_seen() -> None:
 
 def test_memory_without_bound_is_seen() -> None:
     """A parser that takes more memory than the whole process ever did is seen, even when it gives it back."""
-    result = broken(lambda _: b"x" * int((peak() + 64) * 2**20), 1, Limits(growth=32))
+    result = broken(lambda _: b"x" * int((peak() + 64) * 2**20), 1, Limits(growth=32, seconds=60))
     assert "the process grew by" in result.failures[0].error
 
 
