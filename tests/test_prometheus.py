@@ -232,7 +232,7 @@ async def unanswered(watching: Prometheus, asked: Iterable[Asked]) -> list[str]:
     return [f"{one.place}: {one.expression}" for one in asked if not await answered(one)]
 
 
-async def finally_answered(watching: Prometheus, asked: list[Asked], seconds: float = 25) -> list[str]:
+async def finally_answered(watching: Prometheus, asked: list[Asked], seconds: float = 90) -> list[str]:
     """Return what has no answer even after a while."""
     loop = asyncio.get_running_loop()
     limit = loop.time() + seconds
