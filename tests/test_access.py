@@ -227,7 +227,7 @@ async def test_a_token_is_kept_nowhere_and_ends_within_two_seconds_of_its_revoca
         revoked = time.monotonic()
         await waiting
         assert code(await client.get("/v1/inbox")) == (401, "not-authenticated")
-        assert time.monotonic() - revoked < 20  # instead of the minute that it wanted to wait
+        assert time.monotonic() - revoked < 2
 
     async def recorded() -> list[tuple[Any, ...]]:
         leaves = await served.leaves(A, "client-changed", actor="the test")
@@ -423,7 +423,7 @@ async def test_headers_come_in_time_and_are_not_too_many(
     answer = await said(served.address(B), *parts, pause=pause)
     assert answer.startswith(b"HTTP/1.1 " + status)
     assert b'"' + code_ + b'"' in answer
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 3
 
 
 async def test_a_body_that_nobody_reads_is_not_waited_for_either(served: Served) -> None:
@@ -432,7 +432,7 @@ async def test_a_body_that_nobody_reads_is_not_waited_for_either(served: Served)
     head = b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
     answer = await said(served.address(B), head, *[b"x"] * 8, pause=0.2)
     assert answer.startswith((b"HTTP/1.1 401", b"HTTP/1.1 429"))
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 4
 
 
 async def test_requests_one_after_the_other_on_one_connection_are_all_answered(served: Served) -> None:
