@@ -41,7 +41,6 @@ from relay.store.said import Settled
 
 READ_AHEAD = 10_000
 LOAD_AT_ONCE = 16
-LOAD_WHEN_FOUND = 2  # a second read of the store took as long as all else together at low load
 PAUSE_SECONDS = 1.0
 CONFIRM_PAUSE_SECONDS = 0.05  # `sent` may be noted a moment late: at worst an envelope is sent twice
 
@@ -65,7 +64,7 @@ class Pump:
         self._laggards = Laggards(centre, broker)
         self._due: list[tuple[int, int]] = []
         self._seen = 0
-        self._loaded: dict[int, Due | None] = {}
+        self._offered: dict[int, Due] = {}
         self._looked = -1  # what was stored up to this change of the outbox is taken up
         self._held: set[int] = set()
         self._room = asyncio.Semaphore(centre.settings.broker.publish_window)
@@ -107,7 +106,7 @@ class Pump:
             return
         for due in stored:
             self._take_up(due.rank, due.n)
-            self._loaded[due.n] = due
+            self._offered[due.n] = due
         self._looked = changes + 1
 
     def _take_up(self, rank: int, n: int) -> None:
@@ -160,7 +159,7 @@ class Pump:
         """Take up the envelopes that were stored since the last look."""
         while (changes := self._centre.store.outbox_changed.ticket()) != self._looked:
             try:
-                found = await self._centre.store.read(self._find)
+                found = await self._centre.store.read(lambda connection: outgoing.due(connection, self._seen, READ_AHEAD))
             except StoreTrouble as trouble:  # the next look finds the same
                 self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
                 return
@@ -169,13 +168,6 @@ class Pump:
                     self._take_up(rank, n)
             if len(found) < READ_AHEAD:
                 self._looked = max(self._looked, changes)
-
-    def _find(self, connection: Connection) -> list[tuple[int, int]]:
-        """Find what was stored since the last look; a few that go out at once are loaded at the same time."""
-        found = outgoing.due(connection, self._seen, READ_AHEAD)
-        if len(found) <= LOAD_WHEN_FOUND and not self._due and self._broker.connected.is_set():
-            self._loaded.update((n, outgoing.load(connection, n)) for _, n in found)
-        return found
 
     async def _publish_due(self, group: asyncio.TaskGroup) -> None:
         """Publish until nothing is due, letting what is stored meanwhile take its place in the order."""
@@ -200,7 +192,7 @@ class Pump:
         while self._due and len(taken) < LOAD_AT_ONCE and not self._room.locked():
             await self._room.acquire()
             taken.append(heapq.heappop(self._due))
-        here, self._loaded = self._loaded, {}
+        here, self._offered = self._offered, {}
         if all(n in here for _, n in taken):
             return [(rank, n, here[n]) for rank, n in taken]
         try:
@@ -220,7 +212,7 @@ class Pump:
         """Wait for the broker, and until the node may publish, counting what is stored meanwhile, so that too much is noticed."""
         for needed in (self._broker.connected, self._centre.may_publish, self._centre.is_member):
             while not needed.is_set():
-                self._loaded.clear()  # it may be purged, or held, before it goes
+                self._offered.clear()  # it may be purged, or held, before it goes
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(PAUSE_SECONDS):
                         await needed.wait()

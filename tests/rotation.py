@@ -100,7 +100,7 @@ async def sent(live: Live, origin: str, seconds: float = PATIENCE) -> None:
     """Wait until everything that a centre submitted lies in the broker."""
 
     async def gone() -> bool:
-        return (await live[origin].centre.store.read(outgoing.counts))["unsent"] == 0
+        return not await live[origin].centre.store.read(lambda connection: outgoing.due(connection, 0, 1))
 
     await eventually(gone, seconds)
 

@@ -72,8 +72,8 @@ async def test_a_peer_without_a_queue_delays_no_other_and_catches_up(live: Live)
     await administer(live, lambda channel: channel.queue_delete(topology.queue(C, LANE)))
     gone = [await live.submit(A, message(case_number=f"GONE-{number}", to=[C])) for number in range(40)]
     other = await live.submit(A, message(case_number="OTHER", to=[B]))
-    await live.reaches(A, other.id, B, "accepted", 20)
-    await live.reaches(A, gone[-1].id, C, "deferred", 20)
+    await live.reaches(A, other.id, B, "accepted", 5)
+    await live.reaches(A, gone[-1].id, C, "deferred", 5)
     assert live[A].pump.waiting == 0
     mend(live)
     for one in gone:
@@ -97,7 +97,7 @@ async def test_a_full_queue_costs_no_connection_and_delays_no_other(live: Live) 
     failures = live[A].centre.metrics.publish_failures.labels("not-confirmed")
     await eventually(lambda: failures._value.get() > 0)
     other = await live.submit(A, message(case_number="OTHER-2", to=[B], precedence="priority"))
-    await live.reaches(A, other.id, B, "accepted", 20)
+    await live.reaches(A, other.id, B, "accepted", 5)
     assert link is not None
     assert live[A].broker._link is link
     assert not link.lost.is_set()
@@ -141,7 +141,7 @@ async def test_the_pump_outlives_a_store_that_can_not_be_read(live: Live, monkey
     failed = asyncio.Event()
 
     async def fails(job: Callable[[Any], Any]) -> Any:
-        if not failed.is_set() and getattr(job, "__qualname__", "").startswith(("Pump._find", "Pump._load.")):
+        if not failed.is_set() and getattr(job, "__qualname__", "").startswith(("Pump._look.", "Pump._load.")):
             failed.set()
             raise StoreTrouble("store-unavailable", "The store can't be read now.")
         return await read(job)
@@ -301,7 +301,7 @@ async def test_a_lost_receipt_comes_again_behind_many_that_are_known(live: Live)
     await asyncio.sleep(0.5)
     await live.purge(A, "control")
     await live.start(A)
-    await live.reaches(A, stored[-1].id, B, "delivered", 30)
+    await live.reaches(A, stored[-1].id, B, "delivered", 20)
     await live.take(B)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, join, select, text, update
+from sqlalchemy import Connection, bindparam, insert, join, select, text, update
 
 from relay.envelope import MAX_MESSAGES, Envelope, is_whole
 from relay.keeping import Kept
@@ -294,13 +294,6 @@ def messages(connection: Connection, before: str | None, limit: int) -> list[Sen
     if before is not None:
         query = query.where(OUTBOX_MESSAGE.c.id < before)
     return [_sent(connection, row.message, row) for row in connection.execute(query).all()]
-
-
-def counts(connection: Connection) -> dict[str, int]:
-    """Return how many envelopes wait to be published and how many deliveries lack a terminal receipt."""
-    unsent = select(func.count()).select_from(OUTBOX_ENVELOPE).where(OUTBOX_ENVELOPE.c.sent_at.is_(None))
-    open_ = select(func.count()).select_from(OUTBOX_DELIVERY).where(_IS_OPEN)
-    return {"unsent": connection.execute(unsent).scalar_one(), "open": connection.execute(open_).scalar_one()}
 
 
 def _add_envelope(connection: Connection, new: NewEnvelope) -> int:
