@@ -97,17 +97,19 @@ class Pump:
     def offer(self, stored: Sequence[Due]) -> None:
         """Take up envelopes that were just committed, before it is said that the outbox changed.
 
-        Where nothing else waits they go as they are: to read them back took longer than to publish them.
+        Where little waits they go as they are: to read them back took longer than to publish them. They are taken only if all
+        that was stored before is taken up, so none is passed over.
         """
         changes = self._centre.store.outbox_changed.ticket()
         follows = [due.n for due in stored] == list(range(self._seen + 1, self._seen + 1 + len(stored)))
-        waits = self._due or self._room.locked() or not self._broker.connected.is_set()
-        if changes != self._looked or not follows or waits:
+        waits = len(self._due) > LOAD_AT_ONCE or self._room.locked() or not self._broker.connected.is_set()
+        if not follows or waits:
             return
         for due in stored:
             self._take_up(due.rank, due.n)
             self._offered[due.n] = due
-        self._looked = changes + 1
+        if changes == self._looked:
+            self._looked = changes + 1
 
     def _take_up(self, rank: int, n: int) -> None:
         heapq.heappush(self._due, (rank, n))
@@ -192,8 +194,8 @@ class Pump:
         while self._due and len(taken) < LOAD_AT_ONCE and not self._room.locked():
             await self._room.acquire()
             taken.append(heapq.heappop(self._due))
-        here, self._offered = self._offered, {}
-        if all(n in here for _, n in taken):
+        here = {n: due for _, n in taken if (due := self._offered.pop(n, None)) is not None}
+        if len(here) == len(taken):
             return [(rank, n, here[n]) for rank, n in taken]
         try:
             loaded = await self._centre.store.read(
