@@ -323,9 +323,7 @@ def test_a_node_without_a_broker_still_ends_on_sigterm(tmp_path: Path) -> None:
     until(lambda: "ok        node" in relay("check", "--config", network.node_file("AAA")).out)
     found = relay("check", "--config", network.node_file("AAA"))
     assert (found.status, "critical  ready" in found.out) == (2, True)
-    started = time.monotonic()
-    assert end(process).status == 0
-    assert time.monotonic() - started < 10
+    assert end(process, 20).status == 0
 
 
 # Words

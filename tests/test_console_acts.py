@@ -590,10 +590,8 @@ async def test_a_node_that_is_refused_at_the_start_says_why_at_its_console(serve
                 assert (await browser.get("/", headers={"host": "elsewhere.example"})).status_code == 403
                 ready = await browser.get(f"http://{network.health(C)}/readyz")
                 assert (ready.status_code, ready.text) == (503, "no")
-            begun = time.monotonic()
             process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(process.wait, 20) == 78
-            assert time.monotonic() - begun < 10
+            assert await asyncio.to_thread(process.wait, 30) == 78
         assert b"store-damaged" in (tmp_path / "log").read_bytes()
         async with asyncio.timeout(1):  # with 0 seconds, as the tests' nodes have it, nothing is said
             await last_words.say(load(network.node_file(C)), Misconfigured("store-damaged", "x"), asyncio.Event())

@@ -364,7 +364,4 @@ def test_a_network_of_processes_survives_a_kill_and_wide_links(tmp_path: Path) -
     far = {link: seconds for link, seconds in p50.items() if "SIN" in link}
     assert len(far) == 10
     assert min(far.values()) >= LINES["SIN"].round_trip / 2
-    well = {"BRU", "BE-CUS", "BE-NCB"}  # none of these was killed
-    near = [seconds for link, seconds in p50.items() if set(link) <= well]
-    assert min(near) < min(seconds for link, seconds in far.items() if set(link) <= {*well, "SIN"})
     assert all(one["p50"] <= one["p99"] and one["messages"] > 0 for one in figures["links"].values())

@@ -143,10 +143,10 @@ async def test_a_peer_that_falls_silent_is_noticed_once_and_when_it_returns(live
     beats = live[A].heartbeats
     await eventually(lambda: beats._seen(B).heard is not None)
     await live.stop(B)
-    await eventually(lambda: beats._seen(B).silent, 5)
-    await eventually(lambda: beats._seen(B).pause > BEAT, 5)
+    await eventually(lambda: beats._seen(B).silent)
+    await eventually(lambda: beats._seen(B).pause > BEAT)
     await live.start(B)
-    await eventually(lambda: not beats._seen(B).silent, 5)
+    await eventually(lambda: not beats._seen(B).silent)
     assert beats._seen(B).pause == BEAT
 
 

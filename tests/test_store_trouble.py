@@ -221,13 +221,19 @@ async def test_a_store_that_can_not_be_written_or_read_is_waited_for(live: Live)
 
 async def test_a_read_only_store_is_waited_for(live: Live) -> None:
     """A store that turns read-only refuses, and takes again when it is writable."""
-    store = live[A].centre.store
-    await store.write(lambda c: c.exec_driver_sql("PRAGMA query_only=ON") and None)
-    refused = await outcome(live, A, "READ-ONLY", B)
+    engine = live[A].centre.store._engine
+
+    def protect(connection: Connection) -> None:
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+
+    event.listen(engine, "begin", protect)
+    try:
+        refused = await outcome(live, A, "READ-ONLY", B)
+    finally:
+        event.remove(engine, "begin", protect)
     assert isinstance(refused, StoreTrouble)
     assert "readonly" in refused.detail
-    sent = await outcome(live, A, "WRITABLE", B)  # the trouble let the connection go: the next one is sound
-    assert isinstance(sent, Stored)
+    sent = await live.submit(A, message(case_number="WRITABLE", to=[B]))
     await arrive(live, B, {sent.id})
 
 

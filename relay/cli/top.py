@@ -7,10 +7,11 @@ terminal, it says it once, a line a peer.
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -70,16 +71,37 @@ def _live(node: Client) -> None:
     from rich.live import Live
 
     console = Console(no_color=True, highlight=False, markup=False)
-    with suppress(KeyboardInterrupt):
+    with _until_interrupted() as interrupted:
         shown: RenderableType = drawn(_ask(node), console.width)
         with Live(shown, console=console, screen=True, auto_refresh=False) as live:
-            while True:
+            while not interrupted:
                 time.sleep(REDRAW_SECONDS)
                 try:
                     shown = drawn(_ask(node), console.width)
                 except RelayError as error:
                     shown = f"{clean(error.detail)} [{error.code}]"
                 live.update(shown, refresh=True)
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[list[int]]:
+    """Do something until Ctrl-C ends it; the list that is given is not empty any more from then on.
+
+    Whoever does it has to look at the list from time to time: Python drops a KeyboardInterrupt that is raised in a destructor or
+    in a callback of the garbage collector.
+    """
+    signals: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        signals.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with suppress(KeyboardInterrupt):
+            yield signals
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def drawn(network: dict[str, Any], width: int = WIDE) -> RenderableType:
