@@ -1,7 +1,8 @@
 """Batches: messages with the same recipients, lane and route share an envelope.
 
 A message's *path* follows from its marks alone, so it is computed once per distinct set of them. :func:`batches` cuts what waits
-into envelopes of at most 64 messages, 128 kB and 64 routing keys, the most urgent first, each in order of arrival.
+into envelopes of at most 64 messages, 128 kB and 64 routing keys, and of no more bytes than the directory allows, the most urgent
+first, each in order of arrival.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from relay.envelope import MAX_MESSAGES
 from relay.keeping import Kept
 from relay.messages import Message
 from relay.policy import Admission
+from relay.seal import most_bytes
 
 MAX_BATCH_BYTES = 128 * 1024
 MAX_KEYS = 64
@@ -62,11 +64,13 @@ class Batch:
     keys: dict[str, None]
     size: int = 0
 
-    def fits(self, entry: Entry) -> bool:
-        """Return whether a message may join."""
+    def fits(self, entry: Entry, envelope_bytes: int) -> bool:
+        """Return whether a message may join, in an envelope of at most so many bytes."""
+        size = self.size + len(entry.raw)
         return (
             len(self.entries) < MAX_MESSAGES
-            and self.size + len(entry.raw) <= MAX_BATCH_BYTES
+            and size <= MAX_BATCH_BYTES
+            and most_bytes(len(self.route.recipients), len(self.entries) + 1, size) <= envelope_bytes
             and (entry.path is self.entries[-1].path or len(self.keys.keys() | set(entry.path.keys)) <= MAX_KEYS)
         )
 
@@ -78,13 +82,16 @@ class Batch:
         self.size += len(entry.raw)
 
 
-def batches(entries: Sequence[Entry]) -> list[Batch]:
-    """Cut entries into batches of one recipient list, lane and route, most urgent first, each in order of arrival."""
+def batches(entries: Sequence[Entry], envelope_bytes: int) -> list[Batch]:
+    """Cut entries into batches of one recipient list, lane and route, most urgent first, each in order of arrival.
+
+    No envelope has more than ``envelope_bytes``, unless one message alone does.
+    """
     open_: dict[Route, Batch] = {}
     cut: list[Batch] = []
     for entry in entries:
         batch = open_.get(entry.path.route)
-        if batch is None or not batch.fits(entry):
+        if batch is None or not batch.fits(entry, envelope_bytes):
             batch = open_[entry.path.route] = Batch(entry.path.route, [], {})
             cut.append(batch)
         batch.add(entry)

@@ -1,9 +1,9 @@
 """Outbox: from a validated message to the committed promise that it will be sent.
 
 :meth:`Outbox.submit` returns only after the commit; what waits when the last commit ends forms the next group. A group is cut
-into batches of messages with the same recipients, lane and route (at most 64 messages or 128 kB), each batch is sealed
-once, and one transaction stores envelopes, sequences, idempotency keys and audit leaves together. A failed commit stores
-nothing and uses up no sequence: the submitter is told so and may try again.
+into batches of messages with the same recipients, lane and route (:mod:`relay.batches`), each batch is sealed once, and one
+transaction stores envelopes, sequences, idempotency keys and audit leaves together. A failed commit stores nothing and uses up
+no sequence: the submitter is told so and may try again.
 
 What an update or cancel says of earlier messages is looked at first (:mod:`relay.versions`); when a message is taken back from
 this centre, the outbox takes back what the centre released of it.
@@ -264,7 +264,8 @@ class Outbox:
 
     async def _store(self, group: list[_Request]) -> dict[int, NewEnvelope]:
         """Seal and store a group; return its envelopes by number."""
-        cut = self._sealable(batches([entry for request in group for entry in request.entries]), group)
+        most = self._centre.directory.policy.max_envelope_bytes
+        cut = self._sealable(batches([entry for request in group for entry in request.entries], most), group)
         sequences = dict(self._sequences)
         few = sum(batch.size for batch in cut) <= SEALED_AT_ONCE_BYTES
         seal = partial(self._seal_all, cut, sequences)

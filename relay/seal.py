@@ -36,6 +36,7 @@ COMMITMENT_PREFIX = b"intercentre-relay/1 commitment\0"
 SALT_BYTES = 32
 OVERHEAD_BYTES = SALT_BYTES + 16
 """By how much a ciphertext is longer than its message: the salt and the tag."""
+_FRAME_BYTES, _RECIPIENT_BYTES, _ITEM_BYTES = 768, 1536, 320
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,14 @@ class Addressee:
     centre: str
     key: Key
     first: int
+
+
+def most_bytes(recipients: int, messages: int, content: int) -> int:
+    """Return how long an envelope for so many recipients with so many messages of ``content`` bytes together is at most.
+
+    A few hundred bytes a recipient and message more than it is: enough to cut what will be sealed before it is sealed.
+    """
+    return _FRAME_BYTES + recipients * _RECIPIENT_BYTES + messages * _ITEM_BYTES + content
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Submissions: from a validated message on its way in to the entries that wait for their commit, or to why it is refused.
 
 What an update or cancel says of earlier messages is looked at first (:mod:`relay.versions`); then the sender's rights, how long
-the message asks to be kept, who may get it, its deadline. Nothing here is stored.
+the message asks to be kept, who may get it, its size, its deadline. Nothing here is stored.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from relay.errors import Conflict, Problem, Refused, RelayError
 from relay.keeping import recall
 from relay.messages import Message
 from relay.policy import Admission, Withheld, marks
+from relay.seal import most_bytes
 from relay.store.threads import WITHDRAWS
 from relay.versions import NOTHING, Plan, Versions, is_linked
 
@@ -94,6 +95,7 @@ class Preparing:
         kept = centre.keeper.keep(message, centre.id, centre.now())
         if plan.refers:
             kept = replace(kept, refers=(*kept.refers, *plan.refers))
+        self._check_size(len(submission.raw), len(admission.recipients))
         path = path_of(centre.id, admission, message)
         new = new_id(centre.id, plan.after)
         return Entry(submission.raw, submission.key, admission.recipients, path, new, self._deadline(message), digest, kept)
@@ -105,6 +107,13 @@ class Preparing:
         assert entry.kept.recall is not None  # noqa: S101 - a cancel
         entry.kept = replace(entry.kept, refers=((WITHDRAWS, entry.kept.recall.target),))
         return entry
+
+    def _check_size(self, size: int, recipients: int) -> None:
+        """Refuse a message that its recipients would have to reject, as alone it makes too large an envelope."""
+        most, needed = self._centre.directory.policy.max_envelope_bytes, most_bytes(recipients, 1, size)
+        if needed > most:
+            sentence = f"Sealed for {recipients} centres the message may have {needed} bytes; the directory allows {most}."
+            raise Refused("envelope-too-large", sentence, (Problem("", "envelope-too-large", sentence),))
 
     def _deadline(self, message: Message) -> int:
         now, policy = self._centre.now(), self._centre.directory.policy

@@ -111,16 +111,16 @@ def judged(live: Live, envelope: bytes, lane: str = LANE) -> list[str | None]:
 
 
 @contextlib.contextmanager
-def directory(live: Live, **changes: Any) -> Iterator[None]:
-    """Let B go by another directory for the length of a block: with fields of A's signing key, of A or of the policy changed."""
-    centre = live[B].centre
+def directory(live: Live, at: str = B, **changes: Any) -> Iterator[None]:
+    """Let a centre go by another directory for a block: with fields of A's signing key, of A or of the policy changed."""
+    centre = live[at].centre
     register = json.loads(centre.directory.model_dump_json())
     member = next(one for one in register["members"] if one["id"] == A)
     key = next(one for one in member["keys"] if one["use"] == "signing")
     for name, value in changes.items():
         place = key if name in key else member if name in member else register["policy"]
         place[name] = value
-    whole, centre.judge = centre.judge, Judge(Directory.model_validate(register), B)
+    whole, centre.judge = centre.judge, Judge(Directory.model_validate(register), at)
     try:
         yield
     finally:

@@ -190,6 +190,25 @@ async def test_an_envelope_larger_than_the_directory_allows_is_taken_one_by_one_
         await goes_on(live, "AFTER-LARGE")
 
 
+async def test_a_sender_cuts_its_batches_to_what_the_directory_allows_and_refuses_what_is_larger_alone(live: Live) -> None:
+    """What fits is taken without a word from its recipient; what does not is not promised, and nothing of it is stored."""
+    large = {"remarks": "x" * 9_000}
+    with directory(live, A, max_envelope_bytes=65_536), directory(live, B, max_envelope_bytes=65_536):
+        before = faults(live, "envelope-too-large")
+        raws = [message(case_number=f"CUT-{number}", to=[B], **large) for number in range(20)]
+        raws.insert(7, message(case_number="LARGER", to=[B], attachments=[attached(bytes(50_000))]))
+        outcomes = await live[A].outbox.submit([Submission(raw, messages.parse(raw)) for raw in raws])
+        refused = [one for one in outcomes if not isinstance(one, Stored)]
+        ids = [one.id for one in outcomes if isinstance(one, Stored)]
+        assert [getattr(one, "code", None) for one in refused] == ["envelope-too-large"]
+        assert outcomes[7] is refused[0]
+        assert len(ids) == 20
+        for id_ in ids:
+            await live.reaches(A, id_, B, "accepted")
+        assert faults(live, "envelope-too-large") == before
+        assert set(ids) <= {one.id for one in await live.take(B)}
+
+
 def attached(content: bytes) -> dict[str, str]:
     """Return an attachment as a message has it."""
     digest, text = hashlib.sha256(content).hexdigest(), base64.b64encode(content).decode()
