@@ -126,7 +126,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """All that was seen; ``at`` is when the look began, in milliseconds, ``seconds`` how long it took.
+    """All that was seen; ``at`` is when the look began, in milliseconds, ``seconds`` how long it kept the processor busy.
 
     ``asked`` are the answers that peers owe this centre, ``received`` those that it owes. ``waiting`` received messages have not
     been acknowledged by the centre's system, the oldest of them since ``waiting_since``.

@@ -1,10 +1,11 @@
 """Observing: looks every few seconds at all that is open, set aside or late, for metrics, views and pages.
 
 A look reads the store in steps of some ten milliseconds and leaves its readers free as long after each step; after a look it
-rests twenty times as long as the look took, so what is observed is old, and not the node slow, when there is very much of it.
-A million open messages cost 0.1 s of CPU in 4 steps when they are 64 to an envelope, and 3.3 s in 250 steps, then a minute of
-rest, when each has its own; what is settled costs nothing, and of a million received messages the half that waits or is dead
-30 to 90 ms (two cores shared with others, by the process's own clock of CPU).
+rests twenty times as long as the look kept the processor busy, so what is observed is old, and not the node slow, when there is
+very much of it. What a look only waited for counts for nothing: the next one after a stall of the machine of ten seconds would
+come minutes later. A million open messages cost 0.1 s of CPU in 4 steps when they are 64 to an envelope, and 3.3 s in 250 steps,
+then a minute of rest, when each has its own; what is settled costs nothing, and of a million received messages the half that
+waits or is dead 30 to 90 ms (two cores shared with others, by the process's own clock of CPU).
 
 :attr:`Observer.latest` says when it was made. While the store can't be read it stays, and :attr:`Observer.trouble` says why.
 
@@ -65,6 +66,7 @@ class Observer:
         self._rates = Rates()
         self._known: set[str] = set()
         self._looking = asyncio.Lock()
+        self._reader = _Reader(centre.store)
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -76,6 +78,7 @@ class Observer:
         """Look now; raise ``StoreTrouble`` when the store can't be read."""
         async with self._looking:
             now, reader = self._centre.now(), _Reader(self._centre.store)
+            self._reader = reader
             count = observed.Count(now)
             more = True
             while more:
@@ -84,22 +87,21 @@ class Observer:
             lanes = await reader.read(count.lanes)
             rest = await reader.read(partial(_rest, now=now))
             recalls = await reader.read(self._recalls.look)
-            self.latest = self._together(now, reader.seconds, lanes, rest, recalls)
+            self.latest = self._together(now, reader.busy, lanes, rest, recalls)
         self._show(self.latest)
         return self.latest
 
     async def _look_again(self) -> None:
         while True:
-            begun = time.monotonic()
             try:
-                took = (await self.look()).seconds
+                await self.look()
             except RelayError as trouble:
                 if self.trouble is None:
                     self._centre.log.error(Event.STORE_TROUBLE, code=trouble.code, detail=trouble.detail)
-                self.trouble, took = trouble, time.monotonic() - begun
+                self.trouble = trouble
             else:
                 self.trouble = None
-            await asyncio.sleep(max(EVERY_SECONDS, REST_FACTOR * took))
+            await asyncio.sleep(max(EVERY_SECONDS, REST_FACTOR * self._reader.busy))
 
     async def _follow_traffic(self) -> None:
         """End a span of the traffic every ten seconds; what was observed before is shown with it at once."""
@@ -191,20 +193,25 @@ class _Recalls:
 
 
 class _Reader:
-    """Reads the store and notes how long that took: in all, and the last time; in seconds."""
+    """Reads the store and notes how long that took the last time, and how much CPU it took in all; in seconds."""
 
     def __init__(self, store: Store) -> None:
-        self.seconds = 0.0
+        self.busy = 0.0
         self.last = 0.0
         self._store = store
 
     async def read(self, job: Callable[[Connection], T]) -> T:
         """Return what a job returns."""
-        begun = time.monotonic()
-        done = await self._store.read(job)
-        self.last = time.monotonic() - begun
-        self.seconds += self.last
-        return done
+
+        def timed(connection: Connection) -> T:
+            begun, busy = time.monotonic(), time.thread_time()
+            try:
+                return job(connection)
+            finally:
+                self.busy += time.thread_time() - busy
+                self.last = time.monotonic() - begun
+
+        return await self._store.read(timed)
 
 
 def _rest(connection: Connection, now: int) -> _Rest:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from sqlalchemy import Connection, Engine, delete, event, insert
 
 from relay import messages, observing
 from relay.envelope import MAX_MESSAGES, new_id
-from relay.observation import AGES, SPANS, Lane, Observation, Peer, Traffic
+from relay.observation import AGES, SPANS, Answers, Lane, Observation, Peer, SetAside, Traffic
 from relay.rabbit import PrivateBroker
 from relay.rates import Rates
 from relay.store import observed
@@ -38,6 +41,7 @@ PEERS, LANES = ("OBSX", "OBSY"), ("flash", "routine")
 A, B = CENTRES = ("OBSA", "OBSB")
 ENVELOPES = 300
 MINUTE, HOUR = 60_000, 3_600_000
+NOTHING = Observation(0, 0.0, (), SetAside(), SetAside(), Answers(), Answers(), 0, None)
 
 
 @pytest.fixture(scope="module")
@@ -308,23 +312,32 @@ async def live(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def seen(live: Live, centre: str) -> Observation:
-    """Return what a node observed last."""
-    latest = live[centre].observer.latest
-    assert latest is not None
-    return latest
+    """Return what a node observed last; of one that has not looked since its start, that there is nothing."""
+    return live[centre].observer.latest or NOTHING
+
+
+@asynccontextmanager
+async def away(live: Live, centre: str) -> AsyncIterator[None]:
+    """Do something while a node is off; it is on again afterwards, whatever happened."""
+    await live.stop(centre)
+    try:
+        yield
+    finally:
+        await live.start(centre)
 
 
 async def test_what_is_open_ages_and_is_gone_when_it_is_delivered(live: Live) -> None:
     """A message to a peer that is down is open in its lane; accepted it still is, and waits there; delivered, nothing is left."""
-    await live.stop(B)
-    raw = message(case_number="OPEN", to=[B], precedence="immediate")
-    stored = await live.submit(A, raw)
-    await eventually(lambda: seen(live, A).peer(B).open == 1)
-    lane = seen(live, A).lanes[0]
-    assert (lane.peer, lane.precedence, lane.ages[0]) == (B, "immediate", 1)
-    assert lane.oldest_at == pytest.approx(live[A].centre.now(), abs=10_000)
-    assert sum(seen(live, A).peer(B).traffic.sent) <= 1
-    await live.start(B)
+    async with away(live, B):
+        raw, before = message(case_number="OPEN", to=[B], precedence="immediate"), live[A].centre.now()
+        stored = await live.submit(A, raw)
+        after = live[A].centre.now()
+        await eventually(lambda: seen(live, A).peer(B).open == 1)
+        lane = seen(live, A).lanes[0]
+        assert (lane.peer, lane.precedence, lane.ages[0]) == (B, "immediate", 1)
+        assert lane.oldest_at is not None
+        assert before <= lane.oldest_at <= after
+        assert sum(seen(live, A).peer(B).traffic.sent) <= 1
     await live.reaches(A, stored.id, B, "accepted")
     await eventually(lambda: seen(live, B).waiting == 1)
     assert seen(live, B).waiting_since is not None
@@ -341,12 +354,11 @@ async def test_a_recall_is_open_until_the_peer_signed(live: Live) -> None:
     raw = message(case_number="BACK", to=[B])
     stored = await live.submit(A, raw)
     await live.reaches(A, stored.id, B, "accepted")
-    await live.stop(B)
-    back = cancel(stored, raw, to=[B])
-    outcome = (await live[A].outbox.submit([Submission(back, messages.parse(back))]))[0]
-    assert isinstance(outcome, Stored)
-    await eventually(lambda: seen(live, A).peer(B).recalls == 1)
-    await live.start(B)
+    async with away(live, B):
+        back = cancel(stored, raw, to=[B])
+        outcome = (await live[A].outbox.submit([Submission(back, messages.parse(back))]))[0]
+        assert isinstance(outcome, Stored)
+        await eventually(lambda: seen(live, A).peer(B).recalls == 1)
     await eventually(lambda: seen(live, A).peer(B).recalls == 0)
     await live.take(B)
 
@@ -359,6 +371,7 @@ async def test_a_store_that_can_t_be_read_is_told_and_what_was_seen_stays(live: 
     try:
         await eventually(lambda: node.observer.trouble is not None)
         before = seen(live, A)
+        await asyncio.sleep(0.5)  # five more looks fail
         assert node.observer.trouble is not None
         assert node.observer.trouble.code == "store-unavailable"
         assert seen(live, A).at == before.at
@@ -366,3 +379,24 @@ async def test_a_store_that_can_t_be_read_is_told_and_what_was_seen_stays(live: 
         await node.centre.store.write(lambda connection: connection.exec_driver_sql("ALTER TABLE lost RENAME TO clock") and None)
     await eventually(lambda: node.observer.trouble is None)
     assert seen(live, A).at > before.at
+
+
+async def test_a_look_that_waited_for_a_busy_machine_is_not_rested_from(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest after a look is for what it cost: when it only waited, the next comes soon; a rest for that would take minutes."""
+    node = live[A]
+    await eventually(lambda: node.observer.trouble is None)
+    read = node.centre.store._read
+
+    def late(job: Callable[[Connection], Any]) -> Any:
+        def held_up(connection: Connection) -> Any:
+            time.sleep(0.1)
+            return job(connection)
+
+        return read(held_up)
+
+    monkeypatch.setattr(node.centre.store, "_read", late)
+    monkeypatch.setattr(observing, "REST_FACTOR", 200)
+    before = seen(live, A).at
+    await eventually(lambda: seen(live, A).at > before)
+    before = seen(live, A).at
+    await eventually(lambda: seen(live, A).at > before)
