@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ import httpx2
 import pytest
 
 from relay import api
+from relay import node as nodes_own
 from relay.api import Api, app
 from relay.clock import iso
 from relay.codes import LISTS, label_lists
@@ -31,6 +33,8 @@ from relay.observation import Lane, Peer, SetAside
 from relay.rabbit import Management, PrivateBroker
 from relay.settings import load
 from relay.store import outgoing, record
+from relay.web import listener
+from tests.live import eventually
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 ALERT: dict[str, Any] = json.loads((SCHEMAS / "examples" / "alert.minimal.json").read_bytes())
@@ -59,14 +63,19 @@ def offices(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="module")
 async def nodes(offices: Network) -> AsyncIterator[dict[str, Node]]:
     """Run the nodes of the three centres with their APIs, in this process."""
-    running = {id_: await open_node(load(offices.node_file(id_))) for id_ in CENTRES}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HEADER", "BODY"):  # a machine that stalls is no slow caller
+            patch.setenv(f"RELAY_API__{name}_SECONDS", "90")
+        running = {id_: await open_node(load(offices.node_file(id_))) for id_ in CENTRES}
     tasks = [asyncio.create_task(node.run(Api()), name=id_) for id_, node in running.items()]
-    for node in running.values():
-        await asyncio.wait_for(node.broker.connected.wait(), 60)
-    yield running
-    for node in running.values():
-        node.stop()
-    await asyncio.gather(*tasks)
+    try:
+        for node in running.values():
+            await asyncio.wait_for(node.broker.connected.wait(), 60)
+        yield running
+    finally:
+        for node in running.values():
+            node.stop()
+        await asyncio.gather(*tasks)
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +146,18 @@ async def emptied(ask: Ask, centre: str) -> None:
         await ask(centre).post("/v1/inbox/ack", json={"ids": [one["id"] for one in messages]})
 
 
+async def well(ask: Ask, centre: str = "WEST") -> dict[str, Any]:
+    """Wait until a node is ready, as it is but for a moment after the machine stalled; return what it says of itself then."""
+    said: dict[str, Any] = {}
+
+    async def ready() -> bool:
+        said.update((await ask(centre, "operator").get("/v1/health")).json())
+        return bool(said["ready"])
+
+    await eventually(ready)
+    return said
+
+
 async def newest(node: Node) -> str | None:
     """Return the id of the last message that a node stored."""
     found = await node.centre.store.read(lambda connection: outgoing.messages(connection, None, 1))
@@ -200,13 +221,13 @@ async def test_a_long_poll_is_answered_as_soon_as_a_message_comes(ask: Ask) -> N
     started = time.monotonic()
     nothing = await ask("SOUTH").get("/v1/inbox", params={"wait": 0.3})
     assert nothing.json() == {"messages": []}
-    assert 0.25 < time.monotonic() - started < 20
+    assert 0.25 < time.monotonic() - started < 40
     waiting = asyncio.create_task(ask("SOUTH").get("/v1/inbox", params={"wait": 60}))
     await asyncio.sleep(0.3)
     submitted = time.monotonic()
     promise = await sent(ask, alert(to=["SOUTH"]))
     answer = await waiting
-    assert time.monotonic() - submitted < 20
+    assert time.monotonic() - submitted < 40
     assert [one["id"] for one in answer.json()["messages"]] == [promise["id"]]
 
 
@@ -352,7 +373,7 @@ async def test_bad_input_is_refused_with_a_code_and_nothing_stored(ask: Ask, nod
     found = problem(answer, status, code)
     assert [one["code"] for one in found["errors"]] == [code]
     assert await newest(nodes["WEST"]) == before
-    assert (await ask("WEST", "operator").get("/v1/health")).json()["ready"]
+    await well(ask)
 
 
 async def test_all_that_is_wrong_is_told_at_once(ask: Ask) -> None:
@@ -372,20 +393,24 @@ async def test_a_refusal_is_counted_and_recorded_with_who_asked(ask: Ask, nodes:
     centre = nodes["WEST"].centre
     counter = centre.metrics.refused.labels("not-json")
     before = counter._value.get()
+    size = await centre.store.read(lambda connection: record.size(connection, centre.store.epoch))
     await ask("WEST").post("/v1/messages/batch", content=b"{\n{\nsecret\n")
     assert counter._value.get() == before + 3
-    size = await centre.store.read(lambda connection: record.size(connection, centre.store.epoch))
-    leaves = await centre.store.read(lambda connection: record.leaves(connection, centre.store.epoch, size - 1))
-    leaf = json.loads(leaves[-1])
+    leaves = await centre.store.read(lambda connection: record.leaves(connection, centre.store.epoch, size))
+    (raw,) = (one for one in leaves if json.loads(one)["step"] == "refused")  # receipts of peers come in between
+    leaf = json.loads(raw)
     assert (leaf["step"], leaf["code"], leaf["actor"]) == ("refused", "not-json", "system")
-    assert b"secret" not in leaves[-1]
+    assert not any(b"secret" in one for one in leaves)
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(nodes: dict[str, Node], offices: Network) -> None:
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    nodes: dict[str, Node], offices: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A sender that stops in the middle is told so when its time is over, and the connection is closed."""
     centre = nodes["WEST"].centre
     settings = centre.settings
-    centre.settings = settings.model_copy(update={"api": settings.api.model_copy(update={"body_seconds": 0.3})})
+    impatient = settings.model_copy(update={"api": settings.api.model_copy(update={"body_seconds": 0.3})})
+    monkeypatch.setattr(centre, "settings", impatient)
     host, port = settings.api.listen.split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     token = offices.token("WEST", "system")
@@ -393,7 +418,6 @@ async def test_a_body_that_does_not_come_is_not_waited_for(nodes: dict[str, Node
     writer.write(head.encode())
     answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
-    centre.settings = settings
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'"body-timeout"' in answer
 
@@ -506,6 +530,11 @@ async def test_a_centres_token_opens_no_other_centre(ask: Ask, offices: Network)
 
 async def test_a_supervisor_learns_one_word_without_a_token(ask: Ask, offices: Network) -> None:
     """/livez and /readyz say yes, and nothing more, on a listener that answers nothing else."""
+
+    async def ready() -> bool:
+        return (await ask("WEST", None).get(f"http://{offices.health('WEST')}/readyz")).status_code == 200
+
+    await eventually(ready)
     for path in ("/livez", "/readyz"):
         answer = await ask("WEST", None).get(f"http://{offices.health('WEST')}{path}")
         assert (answer.status_code, answer.text) == (200, "yes")
@@ -532,7 +561,13 @@ async def test_no_route_of_the_api_answers_where_no_token_is_asked_for(ask: Ask,
 
 async def test_the_operator_sees_sentences_and_numbers(ask: Ask) -> None:
     """Behind the word: what is wrong, how much waits, how long the directory holds."""
-    health = (await ask("WEST", "operator").get("/v1/health")).json()
+    health: dict[str, Any] = {}
+
+    async def idle() -> bool:  # what was sent before is gone
+        health.update(await well(ask))
+        return bool(health["unsent_envelopes"] == 0)
+
+    await eventually(idle)
     assert health["ready"] is True
     assert health["problems"] == []
     assert health["broker_connected"] is True
@@ -565,8 +600,10 @@ async def test_prometheus_gets_its_text(ask: Ask) -> None:
     assert "relay_refused_messages_total" in answer.text
 
 
-async def test_stopping_answers_waiting_polls_and_frees_the_address(tmp_path: Path) -> None:
+async def test_stopping_answers_waiting_polls_and_frees_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that stops keeps nobody waiting, takes nobody in any more, and a second one may listen where it did."""
+    monkeypatch.setattr(nodes_own, "STOP_SECONDS", 50)  # what a stalled machine breaks off is not answered
+    monkeypatch.setattr(listener, "FINISH_SECONDS", 50)
     network = write_network(tmp_path / "net", ("AAA",))
     headers = {"Authorization": f"Bearer {network.token('AAA', 'system')}"}
     url = f"http://{network.listen('AAA')}"
@@ -574,16 +611,18 @@ async def test_stopping_answers_waiting_polls_and_frees_the_address(tmp_path: Pa
         node = await open_node(load(network.node_file("AAA")))
         running = asyncio.create_task(node.run(Api()))
         async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
-            while not await answers(client):  # noqa: ASYNC110 - what it waits for is outside: a listening socket
-                await asyncio.sleep(0.05)
-            assert (await client.get(f"http://{network.health('AAA')}/readyz")).text == "no"
-            waiting = asyncio.create_task(client.get("/v1/inbox", params={"wait": 60}))
-            await asyncio.sleep(0.2)
-            started = time.monotonic()
-            node.stop()
-            assert (await waiting).json() == {"messages": []}
-            assert time.monotonic() - started < 20
-            await running
+            try:
+                await eventually(lambda: answers(client))
+                assert (await client.get(f"http://{network.health('AAA')}/readyz")).text == "no"
+                waiting = asyncio.create_task(client.get("/v1/inbox", params={"wait": 60}))
+                await asyncio.sleep(0.2)
+                started = time.monotonic()
+                node.stop()
+                assert (await waiting).json() == {"messages": []}
+                assert time.monotonic() - started < 30
+            finally:
+                node.stop()
+                await running
             assert not await answers(client)
 
 
@@ -810,13 +849,13 @@ async def test_an_operator_steers_a_message_on_its_way(ask: Ask, nodes: dict[str
     ]
 
 
-async def test_alarms_are_listed_for_operators(ask: Ask, nodes: dict[str, Node]) -> None:
+async def test_alarms_are_listed_for_operators(ask: Ask, nodes: dict[str, Node], monkeypatch: pytest.MonkeyPatch) -> None:
     """`GET /v1/alarms` names the peer, the promise and the duty contact."""
     assert (await ask("WEST").get("/v1/alarms")).status_code == 403
     assert (await ask("WEST", "operator").get("/v1/alarms")).json() == {"alarms": []}
-    now = nodes["WEST"].centre.now()
-    nodes["WEST"].deadlines.alarms = (Alarm("EAST", "flash", "accepted", 3, now - 150_000),)
+    late = Alarm("EAST", "flash", "accepted", 3, nodes["WEST"].centre.now() - 150_000)
+    own = nodes["WEST"].deadlines  # its next look would find that nothing is late
+    monkeypatch.setattr(nodes["WEST"], "deadlines", SimpleNamespace(alarms=(late,), contact=own.contact))
     alarm = (await ask("WEST", "operator").get("/v1/alarms")).json()["alarms"][0]
     assert (alarm["peer"], alarm["promise"], alarm["messages"]) == ("EAST", "accepted", 3)
     assert alarm["contact"]["email"].startswith("duty@")
-    nodes["WEST"].deadlines.alarms = ()

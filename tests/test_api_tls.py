@@ -131,7 +131,7 @@ async def test_a_command_speaks_https_with_what_the_settings_say(site: Site) -> 
     site.encrypt()
     async with serving(site):
         assert await asyncio.to_thread(run, ["peer", "list", "--config", str(site.config)]) == 0
-        async with httpx2.AsyncClient(trust_env=False) as clear:
+        async with httpx2.AsyncClient(trust_env=False, timeout=60) as clear:
             with pytest.raises(httpx2.RemoteProtocolError):
                 await clear.get(f"http://{site.network.listen(W)}/v1/health")
         assert "certificate" in await refused(site.client(ca="clients"))
@@ -188,7 +188,7 @@ async def test_clients_show_a_certificate_where_the_settings_ask_for_one(site: S
         await refused(site.client())
         await refused(site.client("stranger"))
         context = client_context(site.folder / "ca.pem", site.identity("client"))
-        async with httpx2.AsyncClient(verify=context, trust_env=False) as client:
+        async with httpx2.AsyncClient(verify=context, trust_env=False, timeout=60) as client:
             answer = await client.get(f"https://{site.network.listen(W)}/v1/health", extensions={"sni_hostname": NAME})
         assert answer.status_code == 401
 
