@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from relay.rabbit import PrivateBroker
 from relay.received import Act
 from relay.settings import load
 from relay.submissions import Stored, Submission
-from tests.live import Live, eventually, message, private_network, redirect
+from tests.live import PATIENCE, Live, eventually, message, private_network, redirect
 
 A, B, C = CENTRES = ("MTRA", "MTRB", "MTRC")
 UNITS = ("_seconds", "_bytes", "_messages", "_envelopes", "_entries", "_info", "_version", "_members", "_epoch")
@@ -65,6 +67,16 @@ def value(live: Live, centre: str, name: str, /, **labels: str) -> float:
     """Return a sample of a node as Prometheus would read it; -1 when there is none."""
     found = live[centre].centre.metrics.registry.get_sample_value(name, labels)
     return -1 if found is None else found
+
+
+@asynccontextmanager
+async def away(live: Live, centre: str) -> AsyncIterator[None]:
+    """Do something while a node is off; it is on again afterwards, whatever happened."""
+    await live.stop(centre)
+    try:
+        yield
+    finally:
+        await live.start(centre)
 
 
 def families() -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -140,11 +152,12 @@ async def test_a_loop_that_is_held_up_is_seen() -> None:
     """The lag is about as long as what held the event loop up, and the worst of some seconds stays in sight."""
     lag = Lag()
     task = asyncio.create_task(lag.run())
-    await asyncio.sleep(0.15)
-    await asyncio.get_running_loop().run_in_executor(None, lambda: None)
-    hold_up(0.4)
-    await eventually(lambda: lag.worst >= 0.3)
-    task.cancel()
+    try:
+        await asyncio.sleep(0.15)
+        hold_up(0.4)
+        await eventually(lambda: lag.worst >= 0.3)
+    finally:
+        task.cancel()
 
 
 def hold_up(seconds: float) -> None:
@@ -156,6 +169,7 @@ async def test_under_traffic_every_stage_moves(live: Live) -> None:
     """A message moves each stage at its origin and at its recipient, and leaves nothing in progress."""
     names = ("relay_stage_items_in_total", "relay_stage_items_out_total")
     before = {(c, stage, n): value(live, c, n, stage=stage) for c in (A, B) for stage in STAGES for n in names}
+    begun = time.monotonic()
     raws = [message(case_number=f"STAGE-{number}", to=[B], precedence="priority") for number in range(20)]
     outcomes = await live[A].outbox.submit([Submission(raw, messages.parse(raw)) for raw in raws])
     ids = [one.id for one in outcomes if isinstance(one, Stored)]
@@ -164,38 +178,37 @@ async def test_under_traffic_every_stage_moves(live: Live) -> None:
     await live.take(B)
     for one in ids:
         await live.reaches(A, one, B, "delivered")
+    took = time.monotonic() - begun
 
     def moved(centre: str, stage: str) -> tuple[float, ...]:
         return tuple(value(live, centre, name, stage=stage) - before[centre, stage, name] for name in names)
 
     for centre, stage, items in ((A, "submit", 20), (A, "publish", 1), (B, "take", 1), (B, "handover", 20)):
-        await eventually(lambda c=centre, s=stage, i=items: min(moved(c, s)) >= i)
-        assert moved(centre, stage)[0] == moved(centre, stage)[1]
+        await eventually(lambda c=centre, s=stage, i=items: i <= moved(c, s)[0] == moved(c, s)[1])
         assert value(live, centre, "relay_stage_processed_timestamp_seconds", stage=stage) > 1.6e9
         await eventually(lambda c=centre, s=stage: value(live, c, "relay_stage_in_progress", stage=s) == 0)
     await eventually(lambda: min(moved(B, "receipt-out")) >= 2)
     await eventually(lambda: min(moved(A, "receipt-in")) >= 2)
     for promise in ("accepted", "delivered"):
         about = {"peer": B, "precedence": "priority", "promise": promise}
-        assert value(live, A, "relay_end_to_end_seconds_count", **about) == 20
-        assert 0 < value(live, A, "relay_end_to_end_seconds_sum", **about) / 20 < 20
-    assert value(live, A, "relay_sent_messages_total", peer=B) >= 20
+        await eventually(lambda about=about: value(live, A, "relay_end_to_end_seconds_count", **about) == 20)
+        assert 0 < value(live, A, "relay_end_to_end_seconds_sum", **about) / 20 <= took
+    await eventually(lambda: value(live, A, "relay_sent_messages_total", peer=B) >= 20)
 
 
 async def test_the_oldest_unreceipted_grows_while_a_peer_is_down_and_ends_with_it(live: Live) -> None:
     """While a peer is down its oldest message ages and it is silent; when it is back and took all, nothing is left of that."""
     await eventually(lambda: value(live, A, "relay_peer_silent", peer=B) == 0)
     about = {"peer": B, "precedence": "routine"}
-    assert value(live, A, "relay_oldest_unreceipted_seconds", **about) == 0
-    await live.stop(B)
-    stored = await live.submit(A, message(case_number="OLD", to=[B]))
-    await eventually(lambda: value(live, A, "relay_oldest_unreceipted_seconds", **about) > 0.2)
-    first = value(live, A, "relay_oldest_unreceipted_seconds", **about)
-    await eventually(lambda: value(live, A, "relay_oldest_unreceipted_seconds", **about) > first + 0.5)
-    assert value(live, A, "relay_open_messages", **about) == 1
-    assert value(live, A, "relay_deadlines_at_risk", **about) == 0
-    await eventually(lambda: value(live, A, "relay_peer_silent", peer=B) == 1)
-    await live.start(B)
+    await eventually(lambda: value(live, A, "relay_oldest_unreceipted_seconds", **about) == 0)
+    async with away(live, B):
+        stored = await live.submit(A, message(case_number="OLD", to=[B]))
+        await eventually(lambda: value(live, A, "relay_oldest_unreceipted_seconds", **about) > 0.2)
+        first = value(live, A, "relay_oldest_unreceipted_seconds", **about)
+        await eventually(lambda: value(live, A, "relay_oldest_unreceipted_seconds", **about) > first + 0.5)
+        assert value(live, A, "relay_open_messages", **about) == 1
+        assert value(live, A, "relay_deadlines_at_risk", **about) == 0
+        await eventually(lambda: value(live, A, "relay_peer_silent", peer=B) == 1)
     await live.reaches(A, stored.id, B, "accepted")
     await live.take(B)
     await eventually(lambda: value(live, A, "relay_oldest_unreceipted_seconds", **about) == 0)
@@ -227,17 +240,16 @@ async def test_a_node_says_what_it_is_and_to_what_it_is_connected(live: Live) ->
 async def test_what_operators_do_is_counted_and_what_is_set_aside_is_seen(live: Live) -> None:
     """Each act counts once, here and at the recipient; what is held is seen at its side while it is."""
     before = {act: max(value(live, A, "relay_operator_acts_total", act=act), 0) for act in ACTS}
-    await live.stop(B)
-    stored = await live.submit(A, message(case_number="ACTS", to=[B]))
-    order = Order(stored.id, "a reason", "operator")
-    await live[A].desk.hold(order)
-    await eventually(lambda: value(live, A, "relay_held_messages", side="sent") == 1)
-    await eventually(lambda: value(live, A, "relay_oldest_held_seconds", side="sent") > 0)
-    await live[A].desk.release(order)
-    await eventually(lambda: value(live, A, "relay_held_messages", side="sent") == 0)
-    assert value(live, A, "relay_oldest_held_seconds", side="sent") == 0
-    await live[A].desk.replay(order)
-    await live.start(B)
+    async with away(live, B):
+        stored = await live.submit(A, message(case_number="ACTS", to=[B]))
+        order = Order(stored.id, "a reason", "operator")
+        await live[A].desk.hold(order)
+        await eventually(lambda: value(live, A, "relay_held_messages", side="sent") == 1)
+        await eventually(lambda: value(live, A, "relay_oldest_held_seconds", side="sent") > 0)
+        await live[A].desk.release(order)
+        await eventually(lambda: value(live, A, "relay_held_messages", side="sent") == 0)
+        assert value(live, A, "relay_oldest_held_seconds", side="sent") == 0
+        await live[A].desk.replay(order)
     await live.reaches(A, stored.id, B, "accepted")
     done = {act: value(live, A, "relay_operator_acts_total", act=act) - before[act] for act in ("hold", "release", "replay")}
     assert done == {"hold": 1, "release": 1, "replay": 1}
@@ -252,7 +264,7 @@ async def test_what_operators_do_is_counted_and_what_is_set_aside_is_seen(live: 
 async def test_a_store_that_can_t_be_written_is_told_by_its_code(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """While another process keeps the store locked the node is not ready and says why; then all is well again by itself."""
     monkeypatch.setattr(heartbeats, "TICK_SECONDS", 0.1)
-    lock = sqlite3.connect(load(live.network.node_file(A)).store.file, isolation_level=None)
+    lock = sqlite3.connect(load(live.network.node_file(A)).store.file, PATIENCE, isolation_level=None)
     try:
         lock.execute("BEGIN IMMEDIATE")
         await eventually(lambda: value(live, A, "relay_store_trouble", code="store-locked") == 1)
@@ -296,6 +308,7 @@ async def test_a_connection_that_is_made_anew_is_counted_with_its_time(live: Liv
     await eventually(lambda: value(live, B, "relay_broker_connects_total") >= 1)
     before = value(live, B, "relay_broker_connects_total")
     since = value(live, B, "relay_broker_incarnation_timestamp_seconds")
+    await eventually(lambda: node.broker._link is not None)
     assert node.broker._link is not None
     node.broker._link.lose(BrokerTrouble("broker-unreachable", "The test cut it."))
     await eventually(lambda: value(live, B, "relay_broker_connects_total") > before)

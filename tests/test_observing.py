@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -385,16 +385,13 @@ async def test_a_look_that_waited_for_a_busy_machine_is_not_rested_from(live: Li
     """The rest after a look is for what it cost: when it only waited, the next comes soon; a rest for that would take minutes."""
     node = live[A]
     await eventually(lambda: node.observer.trouble is None)
-    read = node.centre.store._read
+    rest = observing._rest
 
-    def late(job: Callable[[Connection], Any]) -> Any:
-        def held_up(connection: Connection) -> Any:
-            time.sleep(0.1)
-            return job(connection)
+    def late(connection: Connection, now: int) -> Any:
+        time.sleep(0.5)
+        return rest(connection, now)
 
-        return read(held_up)
-
-    monkeypatch.setattr(node.centre.store, "_read", late)
+    monkeypatch.setattr(observing, "_rest", late)
     monkeypatch.setattr(observing, "REST_FACTOR", 200)
     before = seen(live, A).at
     await eventually(lambda: seen(live, A).at > before)
