@@ -20,6 +20,7 @@ import httpx2
 import pytest
 
 from relay import log, messages, topology
+from relay.centre import Centre
 from relay.directory import Directory, Signatures, digest, sign
 from relay.envelope import new_id
 from relay.handover import Given
@@ -67,6 +68,10 @@ class Live:
         for centre in centres:
             await asyncio.wait_for(self.nodes[centre].broker.connected.wait(), PATIENCE)
 
+    async def restore(self, *centres: str) -> None:
+        """Start what of these does not run: a test that failed may have left it so."""
+        await self.start(*(centre for centre in centres if centre not in self.nodes))
+
     async def stop(self, *centres: str) -> None:
         """Stop nodes gracefully."""
         for centre in centres:
@@ -91,7 +96,7 @@ class Live:
         assert isinstance(outcome, Stored), outcome
         return outcome
 
-    async def take(self, centre: str, wait: float = 10) -> list[Given]:
+    async def take(self, centre: str, wait: float = PATIENCE) -> list[Given]:
         """Take what waits at a centre and acknowledge it, with the restrictions that it carries."""
         given = await self.nodes[centre].handover.take(1000, wait)
         ids = [one.id for one in given]
@@ -157,6 +162,12 @@ class Live:
             return (await queue.purge()).message_count or 0
 
 
+def set_clock(patch: pytest.MonkeyPatch, centre: str, ahead: float) -> None:
+    """Let one centre's clock be so many seconds ahead of all others, so that nobody waits for what comes with time."""
+    right = Centre.now
+    patch.setattr(Centre, "now", lambda one: right(one) + int(ahead * 1000) * (one.id == centre))
+
+
 class Heard:
     """The lines about messages that the nodes of this process write from now on, whatever their log is set up for."""
 
@@ -196,7 +207,8 @@ async def eventually(holds: Callable[[], Any], seconds: float = PATIENCE) -> Non
 
 def private_network(folder: Path, broker: PrivateBroker, vhost: str, centres: tuple[str, ...]) -> Network:
     """Write a network of invented centres and apply its topology in a virtual host of its own."""
-    with httpx2.Client(base_url=broker.management_url, auth=(broker.admin, broker.password), trust_env=False) as client:
+    auth = (broker.admin, broker.password)
+    with httpx2.Client(base_url=broker.management_url, auth=auth, trust_env=False, timeout=PATIENCE) as client:
         client.put(f"/api/vhosts/{vhost}").raise_for_status()
     network = write_network(folder, centres, broker.url().replace("%2F", vhost), management=broker.management_url)
     with Management(network.broker.management, network.broker.admin, network.broker.admin_password, vhost=vhost) as management:

@@ -18,14 +18,15 @@ from relay.broker import bounded, troubles
 from relay.errors import Busy, StoreTrouble
 from relay.node import Node
 from relay.rabbit import Management, PrivateBroker
+from relay.store import Connection, aged
 from relay.submissions import Submission
-from tests.live import LANE, Live, eventually, message, private_network
+from tests.live import LANE, PATIENCE, Live, eventually, message, private_network
 
 A, B, C = CENTRES = ("FLTA", "FLTB", "FLTC")
 
 
 @pytest.fixture(scope="module")
-async def live(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
+async def centres(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
     """Run two of three centres; the third's queues are broken as a test likes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RELAY_REPAIR__MARK_FIRST", "0.2")
@@ -35,6 +36,16 @@ async def live(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) 
         await nodes.start(A, B)
         yield nodes
         await nodes.close()
+
+
+@pytest.fixture
+async def live(centres: Live) -> Live:
+    """Return the centres, A and B running and connected, whatever became of an earlier test."""
+    for node in centres.nodes.values():
+        if (link := node.broker._link) is not None and link.usable:
+            node.broker.connected.set()
+    await centres.restore(A, B)
+    return centres
 
 
 async def administer(live: Live, job: Callable[[AbstractChannel], Awaitable[Any]]) -> None:
@@ -62,9 +73,20 @@ def lose(node: Node) -> None:
 
 
 async def empty(live: Live) -> None:
-    """Take what earlier tests left at B."""
-    while await live.take(B, wait=1):
+    """Take all that A sent to B: it is there first, so that nothing of it comes later."""
+
+    def is_there(connection: Connection) -> bool:
+        return B not in [one.recipient for one in aged.unaccepted(connection, lambda _lane: 2**62)]
+
+    await eventually(lambda: live[A].centre.store.read(is_there))
+    while await live.take(B, wait=0):
         pass
+
+
+async def is_idle(live: Live, centre: str) -> None:
+    """Wait until the broker has all that a centre says to its peers."""
+    control = live[centre].control
+    await eventually(lambda: not control._waiting and not control._flying)
 
 
 async def test_a_peer_without_a_queue_delays_no_other_and_catches_up(live: Live) -> None:
@@ -72,9 +94,9 @@ async def test_a_peer_without_a_queue_delays_no_other_and_catches_up(live: Live)
     await administer(live, lambda channel: channel.queue_delete(topology.queue(C, LANE)))
     gone = [await live.submit(A, message(case_number=f"GONE-{number}", to=[C])) for number in range(40)]
     other = await live.submit(A, message(case_number="OTHER", to=[B]))
-    await live.reaches(A, other.id, B, "accepted", 5)
-    await live.reaches(A, gone[-1].id, C, "deferred", 5)
-    assert live[A].pump.waiting == 0
+    await live.reaches(A, other.id, B, "accepted", 20)  # were each of the forty waited for by itself, it were longer
+    await live.reaches(A, gone[-1].id, C, "deferred", 20)
+    await eventually(lambda: live[A].pump.waiting == 0)
     mend(live)
     for one in gone:
         await live.reaches(A, one.id, C, "sent")
@@ -92,17 +114,24 @@ async def test_a_full_queue_costs_no_connection_and_delays_no_other(live: Live) 
 
     await administer(live, shrink)
     link = live[A].broker._link
-    for number in range(30):
-        await live.submit(A, message(case_number=f"FULL-{number}", to=[C], precedence="priority"))
     failures = live[A].centre.metrics.publish_failures.labels("not-confirmed")
+    for number in range(30):
+        stored = await live.submit(A, message(case_number=f"FULL-{number}", to=[C], precedence="priority"))
+        if number < 3:  # the queue says that it is full behind what fills it: all at once it might take
+            await eventually(lambda stored=stored: has_left(live, stored.id))
     await eventually(lambda: failures._value.get() > 0)
     other = await live.submit(A, message(case_number="OTHER-2", to=[B], precedence="priority"))
-    await live.reaches(A, other.id, B, "accepted", 5)
+    await live.reaches(A, other.id, B, "accepted", 20)
     assert link is not None
     assert live[A].broker._link is link
     assert not link.lost.is_set()
     await administer(live, lambda channel: channel.queue_delete(name))
     mend(live)
+
+
+async def has_left(live: Live, message_id: str) -> bool:
+    """Return whether A tried to send a message to C, whatever the broker said."""
+    return (await live.states(A, message_id, C))[-1] != "queued"
 
 
 async def test_repair_towards_a_peer_without_a_queue_does_not_stop_repair_to_others(live: Live) -> None:
@@ -123,15 +152,15 @@ async def test_repair_towards_a_peer_without_a_queue_does_not_stop_repair_to_oth
 async def test_what_waits_is_counted_while_the_broker_is_away(live: Live) -> None:
     """Submitting against a broker that is gone reaches the limit at which the node answers 429."""
     node = live[A]
-    before = node.pump.waiting
+    await eventually(lambda: not node.pump.waiting)
     node.broker.connected.clear()
     try:
         for number in range(30):
             await live.submit(A, message(case_number=f"AWAY-{number}", to=[B]))
-        await eventually(lambda: node.pump.waiting >= before + 30)
+        await eventually(lambda: node.pump.waiting >= 30)
     finally:
         node.broker.connected.set()
-    await eventually(lambda: node.pump.waiting <= before)
+    await eventually(lambda: not node.pump.waiting)
 
 
 async def test_the_pump_outlives_a_store_that_can_not_be_read(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +179,7 @@ async def test_the_pump_outlives_a_store_that_can_not_be_read(live: Live, monkey
     live[A].broker.connected.clear()  # so that what is committed has to be read back
     stored = await live.submit(A, message(case_number="UNREAD", to=[B]))
     live[A].broker.connected.set()
-    await asyncio.wait_for(failed.wait(), 30)
+    await asyncio.wait_for(failed.wait(), PATIENCE)
     await live.reaches(A, stored.id, B, "accepted")
 
 
@@ -211,15 +240,16 @@ async def test_deliveries_of_a_lost_connection_do_not_pile_up(live: Live, monkey
     ids = {(await live.submit(A, message(case_number=f"PILE-{number}", to=[B]))).id for number in range(20)}
     await eventually(lambda: inbox._messages._waiting)
     for _ in range(4):
+        before = {delivery.raw for delivery in inbox._messages._waiting}
         lose(live[B])
-        await asyncio.wait_for(live[B].broker.connected.wait(), 60)
-        await asyncio.sleep(0.3)
+        await asyncio.wait_for(live[B].broker.connected.wait(), PATIENCE)
+        await eventually(lambda before=before: before <= {one.raw for one in inbox._messages._waiting if not one.gone})
     waiting = [delivery.raw for delivery in inbox._messages._waiting]
     assert len(waiting) == len(set(waiting))
     broken = False
     taken: set[str] = set()
     while not ids <= taken:
-        given = {one.id for one in await live.take(B, wait=15)}
+        given = {one.id for one in await live.take(B)}
         assert given
         taken |= given
 
@@ -232,14 +262,14 @@ async def test_a_slow_store_bounds_what_waits_in_memory(live: Live, monkeypatch:
     raw = message(case_number="SLOW", to=[B])
     taken = [asyncio.create_task(node.outbox.submit([Submission(raw, messages.parse(raw))])) for _ in range(3)]
     try:
-        await asyncio.sleep(0.1)
+        await eventually(lambda: node.outbox._group)  # it waits for its commit, and whatever comes now for the next
         taken.append(asyncio.create_task(node.outbox.submit([Submission(raw, messages.parse(raw))])))
         await eventually(lambda: isinstance(node.full(), Busy))
     finally:
         gate.set()
     await asyncio.gather(slow, *taken)
     assert node.full() is None
-    await live.take(B)
+    await empty(live)
 
 
 async def test_draining_the_outbox_waits_for_the_commit_under_way(live: Live) -> None:
@@ -247,13 +277,13 @@ async def test_draining_the_outbox_waits_for_the_commit_under_way(live: Live) ->
     node, gate = live[A], threading.Event()
     slow = asyncio.create_task(node.centre.store.write(lambda _: gate.wait(100)))
     promise = asyncio.create_task(live.submit(A, message(case_number="DRAIN", to=[B])))
-    await asyncio.sleep(0.2)
+    await eventually(lambda: node.outbox._group)
     drained = asyncio.create_task(node.outbox.drain())
     await asyncio.sleep(0.1)
     assert not drained.done()
     gate.set()
     await asyncio.gather(slow, drained, promise)
-    await live.take(B)
+    await empty(live)
 
 
 async def test_a_handout_is_bounded_before_it_is_loaded(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +294,7 @@ async def test_a_handout_is_bounded_before_it_is_loaded(live: Live, monkeypatch:
     stored = [await live.submit(A, raw) for raw in large]
     for one in stored:
         await live.reaches(A, one.id, B, "accepted")
-    first = await live[B].handover.take(1000, 5)
+    first = await live[B].handover.take(1000, PATIENCE)
     assert 0 < len(first) < 4
     unknown = (await live[B].handover.acknowledge([one.id for one in stored])).unknown
     assert len(unknown) == 4 - len(first)
@@ -279,14 +309,13 @@ async def test_many_lost_receipts_come_again_without_long_pauses(live: Live) -> 
     for one in stored:
         await live.reaches(A, one.id, B, "accepted")
     await live.stop(A)
-    for given in await live[B].handover.take(1000, 5):
+    for given in await live[B].handover.take(1000, PATIENCE):
         await live[B].handover.acknowledge([given.id])
-    await eventually(lambda: not live[B].control._waiting)
-    await asyncio.sleep(0.5)
-    await live.purge(A, "control")
+    await is_idle(live, B)
+    assert await live.purge(A, "control") >= len(stored)
     await live.start(A)
     for one in stored:
-        await live.reaches(A, one.id, B, "delivered", 30)
+        await live.reaches(A, one.id, B, "delivered")
 
 
 async def test_a_lost_receipt_comes_again_behind_many_that_are_known(live: Live) -> None:
@@ -296,13 +325,13 @@ async def test_a_lost_receipt_comes_again_behind_many_that_are_known(live: Live)
         stored.append(await live.submit(A, message(case_number=f"STUCK-{number}", to=[B])))
         await live.reaches(A, stored[-1].id, B, "accepted")
     await live.stop(A)
-    await live[B].handover.take(1000, 5)
+    await live[B].handover.take(1000, PATIENCE)
     await live[B].handover.acknowledge([stored[-1].id])
-    await asyncio.sleep(0.5)
-    await live.purge(A, "control")
+    await is_idle(live, B)
+    assert await live.purge(A, "control") >= 1
     await live.start(A)
-    await live.reaches(A, stored[-1].id, B, "delivered", 20)
-    await live.take(B)
+    await live.reaches(A, stored[-1].id, B, "delivered")
+    await empty(live)
 
 
 async def test_a_closed_store_refuses_instead_of_waiting_for_ever(live: Live) -> None:
