@@ -249,9 +249,10 @@ async def test_rabbitmq_runs_with_the_configuration_and_nodes_reach_it_by_certif
     )
     with broker:
         live = Live(network, broker)
-        await live.start("CONA", "CONB")
         try:
+            await live.start("CONA", "CONB")
             stored = await live.submit("CONA", message(to=["CONB"]))
+            await live.reaches("CONA", stored.id, "CONB", "accepted")
             assert [one.id for one in await live.take("CONB")] == [stored.id]
         finally:
             await live.close()

@@ -39,7 +39,7 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._running: list[subprocess.Popen[str]] = []
+        self._running: list[subprocess.Popen[bytes]] = []
         self.id = ""
 
     def do(self, command: str) -> str:
@@ -48,7 +48,8 @@ class Shell:
         words = shlex.split(re.sub(r"(\w+)=BASE64", self._key, command.replace(" ID", f" {self.id}")))
         if command.startswith(BACKGROUND):
             started = [sys.executable, "-m", *words]
-            self._running.append(subprocess.Popen(started, cwd=self.folder, text=True, stderr=subprocess.PIPE))
+            with (self.folder / f"background-{len(self._running)}.log").open("wb") as log:  # a pipe would be full some day
+                self._running.append(subprocess.Popen(started, cwd=self.folder, stderr=log))
             return ""
         return self._until_it_works(words, said)
 
@@ -86,7 +87,9 @@ class Shell:
             process.terminate()
         for process in self._running:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=30)
+                process.wait(30)
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture(scope="module")
