@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from relay.store.clocks import STEPS, Clock, Step
 from relay.store.tables import CLOCK, INBOX_MESSAGE, OUTBOX_MESSAGE, OUTBOX_STEP
 from relay.submissions import Stored, Submission
 from relay.versions import content
-from tests.live import EXAMPLES, Live, eventually, message, private_network
+from tests.live import EXAMPLES, PATIENCE, Live, eventually, message, private_network
 
 ASKER, OWNER, THIRD, FOURTH = ("ASKER", "OWNER", "THIRD", "FOURTH")
 CENTRES = (ASKER, OWNER, THIRD)
@@ -168,12 +169,19 @@ class Served(Live):
     """Live nodes that serve their API too, asked as an operator."""
 
     async def start(self, *centres: str) -> None:
-        """Start nodes with their APIs and wait until they reach the broker."""
+        """Start nodes with their APIs and wait until they reach the broker, and these answer."""
         for centre in centres:
             self.nodes[centre] = await open_node(load(self.network.node_file(centre)))
             self._tasks[centre] = asyncio.create_task(self.nodes[centre].run(Api()), name=centre)
         for centre in centres:
-            await asyncio.wait_for(self.nodes[centre].broker.connected.wait(), 60)
+            await asyncio.wait_for(self.nodes[centre].broker.connected.wait(), PATIENCE)
+            await eventually(partial(self._answers, centre))
+
+    async def _answers(self, centre: str) -> bool:
+        try:
+            return (await self.ask(centre, "GET", "/v1/codes")).status_code == 200
+        except httpx2.TransportError:
+            return False
 
     async def ask(self, centre: str, method: str, path: str, body: object = None, **params: str) -> httpx2.Response:
         """Ask a node's API as an operator."""
@@ -443,7 +451,11 @@ async def relay(*arguments: str) -> str:
     """Run a command that ends with 0 and return what it printed."""
     piped = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "relay", *arguments, stdout=piped, stderr=piped)
-    out, err = await process.communicate()
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+    finally:
+        if process.returncode is None:
+            process.kill()
     assert process.returncode == 0, err
     return out.decode()
 

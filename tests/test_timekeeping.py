@@ -18,7 +18,7 @@ from relay.timekeeping import Timekeeper
 from relay.views.checks import checks
 from relay.views.network import network
 from relay.web.served import Readiness
-from tests.live import Live, eventually, message, private_network
+from tests.live import PATIENCE, Live, eventually, message, private_network
 
 A, B = CENTRES = ("CLKA", "CLKB")
 HOUR = 3_600_000
@@ -131,7 +131,7 @@ async def live(broker: PrivateBroker, tmp_path: Path, monkeypatch: pytest.Monkey
 async def test_a_node_whose_clock_runs_ahead_neither_purges_nor_expires(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """A year ahead everything is due and over; all of it is still there and open when the clock is right again, and delivered."""
     kept = await live.submit(A, message(case_number="CLOCK-KEPT", to=[B]))
-    assert [one.id for one in await live.take(B)] == [kept.id]
+    assert [one.id for one in await live.take(B, PATIENCE)] == [kept.id]
     await live.reaches(A, kept.id, B, "delivered")
     await eventually(lambda: live[A].heartbeats.state(B) == "heard")
     unread = await live.submit(B, message(case_number="CLOCK-UNREAD", to=[A]))
@@ -156,5 +156,5 @@ async def test_a_node_whose_clock_runs_ahead_neither_purges_nor_expires(live: Li
     assert not (await live[A].retention.purge()).listed
     assert (await live.states(A, waiting.id, B))[-1] == "sent"
     await live.start(B)
-    assert [one.id for one in await live.take(B)] == [waiting.id]
+    assert [one.id for one in await live.take(B, PATIENCE)] == [waiting.id]
     await live.reaches(A, waiting.id, B, "delivered")
