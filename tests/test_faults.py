@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 
 import aio_pika
@@ -118,7 +119,7 @@ async def test_a_full_queue_costs_no_connection_and_delays_no_other(live: Live) 
     for number in range(30):
         stored = await live.submit(A, message(case_number=f"FULL-{number}", to=[C], precedence="priority"))
         if number < 3:  # the queue says that it is full behind what fills it: all at once it might take
-            await eventually(lambda stored=stored: has_left(live, stored.id))
+            await eventually(partial(has_left, live, stored.id))
     await eventually(lambda: failures._value.get() > 0)
     other = await live.submit(A, message(case_number="OTHER-2", to=[B], precedence="priority"))
     await live.reaches(A, other.id, B, "accepted", 20)
@@ -236,6 +237,9 @@ async def test_deliveries_of_a_lost_connection_do_not_pile_up(live: Live, monkey
             raise StoreTrouble("store-full", "The disk is full.")
         return await write(job)
 
+    def came_again(before: set[bytes]) -> bool:
+        return before <= {one.raw for one in inbox._messages._waiting if not one.gone}
+
     monkeypatch.setattr(store, "write", fails)
     ids = {(await live.submit(A, message(case_number=f"PILE-{number}", to=[B]))).id for number in range(20)}
     await eventually(lambda: inbox._messages._waiting)
@@ -243,7 +247,7 @@ async def test_deliveries_of_a_lost_connection_do_not_pile_up(live: Live, monkey
         before = {delivery.raw for delivery in inbox._messages._waiting}
         lose(live[B])
         await asyncio.wait_for(live[B].broker.connected.wait(), PATIENCE)
-        await eventually(lambda before=before: before <= {one.raw for one in inbox._messages._waiting if not one.gone})
+        await eventually(partial(came_again, before))
     waiting = [delivery.raw for delivery in inbox._messages._waiting]
     assert len(waiting) == len(set(waiting))
     broken = False
