@@ -42,7 +42,7 @@ class Visitor:
         self.url = url
         given = {"origin": url, **headers}
         verify = client_context(ca) if ca is not None else True
-        self.client = httpx2.AsyncClient(base_url=url, headers=given, timeout=30, trust_env=False, verify=verify)
+        self.client = httpx2.AsyncClient(base_url=url, headers=given, timeout=60, trust_env=False, verify=verify)
 
     async def __aenter__(self) -> Visitor:
         """Open the browser."""
@@ -104,6 +104,15 @@ def token_of(page: str, action: str) -> str:
 def code_of(page: str) -> str:
     """Return the code of the error that a page shows."""
     return "".join(re.findall(r'<p class="code"><code>(.*?)</code>', page))
+
+
+async def taken(live: Live, centre: str, message_id: str) -> None:
+    """Let a centre's system take and acknowledge what waits for it, until it was given this message."""
+
+    async def given() -> bool:
+        return message_id in [one.id for one in await live.take(centre, 1)]
+
+    await eventually(given)
 
 
 class Served:

@@ -106,17 +106,19 @@ class Served:
 
     @contextlib.contextmanager
     def hasty(self, **seconds: float) -> Iterator[None]:
-        """Let B's API wait no longer than this, for the length of a block."""
+        """Let B's API wait no longer than this, for the length of a block; but as long as you like between two requests."""
         centre, server = self.live[B].centre, self._apis[B][0]._server
         assert server is not None
-        whole, connections = centre.settings, server.config.http
+        whole, connections, idle = centre.settings, server.config.http, server.config.timeout_keep_alive
         centre.settings = whole.model_copy(update={"api": whole.api.model_copy(update=seconds)})
         connections.settings = centre.settings.api  # type: ignore[union-attr]
+        server.config.timeout_keep_alive = 60
         try:
             yield
         finally:
             centre.settings = whole
             connections.settings = whole.api  # type: ignore[union-attr]
+            server.config.timeout_keep_alive = idle
 
     async def refusals_written(self, centre: str) -> None:
         """Wait until what was refused before stands in the record."""

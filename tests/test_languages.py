@@ -36,7 +36,7 @@ def relay(*arguments: object) -> tuple[int, str, str]:
 def process(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a command in a process of its own, since code lists are the whole process's."""
     command = [sys.executable, "-m", "relay", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_node_takes_its_own_lists_when_it_starts(own: Path, tmp_path: Path) ->
         until(lambda: "ok        node" in relay("check", "--config", file)[1])
         assert relay("policy", "explain", message, "--config", file)[0] == 0
         headers = {"Authorization": f"Bearer {network.token('AAA', 'system')}", "Accept-Language": "fr"}
-        answer = httpx2.get(f"http://{settings.api.listen}/v1/codes/threats", headers=headers, trust_env=False)
+        answer = httpx2.get(f"http://{settings.api.listen}/v1/codes/threats", headers=headers, timeout=60, trust_env=False)
         assert answer.json()["codes"] == [{"code": "drone", "label": "un drone"}]
         assert answer.json()["version"] == "2025-9"
         message.write_bytes((EXAMPLES / "alert.minimal.json").read_bytes())

@@ -64,11 +64,14 @@ def said(tmp_path_factory: pytest.TempPathFactory, broker: PrivateBroker) -> Sai
     running = [_node(network, centre) for centre in CENTRES]
     try:
         told = _talk(network)
-    finally:
         for process in running:
             process.terminate()
         for process in running:
             assert process.wait(60) == 0
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
     raw = {centre: _file(network, centre).read_bytes() for centre in CENTRES}
     lines = {centre: [json.loads(line) for line in given.splitlines()] for centre, given in raw.items()}
     return Said(lines, b"".join(raw.values()), *told)
@@ -121,7 +124,7 @@ def _cancel(message_id: str, raw: bytes) -> bytes:
 
 def _client(network: Network, centre: str, role: str) -> httpx2.Client:
     headers = {"Authorization": f"Bearer {network.token(centre, role)}"}
-    return httpx2.Client(base_url=f"http://{network.listen(centre)}", headers=headers, trust_env=False)
+    return httpx2.Client(base_url=f"http://{network.listen(centre)}", headers=headers, timeout=60, trust_env=False)
 
 
 def _submit(sender: httpx2.Client, raw: bytes) -> str:
@@ -155,7 +158,7 @@ def _until(holds: Any, seconds: float = 90) -> None:
 
 def test_each_step_of_a_message_is_a_line_at_both_ends(said: Said) -> None:
     """Whoever has a message's id finds its whole way, at its origin and at its recipient."""
-    first, *later = said.steps("LGA", said.traced)
+    first, *later = (one for one in said.steps("LGA", said.traced) if one != "message.resent")  # as a stalled machine asks for
     assert first == "message.submitted"
     assert set(later) == {"message.sent", "message.accepted", "message.delivered"}  # a receipt may overtake the broker's confirm
     assert len(later) == 3

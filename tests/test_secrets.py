@@ -76,11 +76,14 @@ def left(centres: Network, tmp_path_factory: pytest.TempPathFactory) -> Left:
     try:
         answers = _talk(centres)
         titles = b"".join(_title(process.pid) for process in running)
-    finally:
         for process in running:
             process.terminate()
         for process in running:
             process.wait(60)
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
     broken = [_broken(centres, file) for file in ("signing.pem", "sealing.pem", "storage.key", "broker.password")]
     written = b"".join(path.read_bytes() for path in folder.iterdir()) + b"".join(broken)
     stores = b"".join(path.read_bytes() for centre in CENTRES for path in (centres.centre(centre) / "store").iterdir())
@@ -112,7 +115,8 @@ def _title(process: int) -> bytes:
 
 def _talk(network: Network) -> bytes:
     """Submit, take, ask wrongly; return everything that was answered to who has no right to content."""
-    clients = {centre: httpx2.Client(base_url=f"http://{network.listen(centre)}", trust_env=False) for centre in CENTRES}
+    urls = {centre: f"http://{network.listen(centre)}" for centre in CENTRES}
+    clients = {centre: httpx2.Client(base_url=url, timeout=60, trust_env=False) for centre, url in urls.items()}
     system = {centre: {"Authorization": f"Bearer {network.token(centre, 'system')}"} for centre in CENTRES}
     sender, taker = (clients[centre] for centre in CENTRES)
     good = message(case_number=CANARY)
@@ -148,7 +152,7 @@ def _broken(network: Network, file: str) -> bytes:
     path.write_bytes(whole[: len(whole) // 2])
     try:
         words = [sys.executable, "-m", "relay", "check", "--config", str(network.node_file("SEA"))]
-        done = subprocess.run(words, capture_output=True, check=False, timeout=60)
+        done = subprocess.run(words, capture_output=True, check=False, timeout=90)
     finally:
         path.write_bytes(whole)
     assert done.returncode != 0

@@ -109,11 +109,13 @@ async def test_a_surface_that_was_told_to_stop_serves_nobody(tmp_path: Path) -> 
         await surface.stop()
     node = await open_node(load(network.node_file("SURFACED")))
     running = asyncio.create_task(node.run(*surfaces))
-    async with httpx2.AsyncClient(trust_env=False) as client:
-        async with asyncio.timeout(30):
-            for surface in surfaces:
-                await surface._stopped.wait()
-        with pytest.raises(httpx2.ConnectError):
-            await client.get(f"http://{network.listen('SURFACED')}/v1/codes")
-    node.stop()
-    await running
+    try:
+        async with httpx2.AsyncClient(trust_env=False, timeout=60) as client:
+            async with asyncio.timeout(60):
+                for surface in surfaces:
+                    await surface._stopped.wait()
+            with pytest.raises(httpx2.ConnectError):
+                await client.get(f"http://{network.listen('SURFACED')}/v1/codes")
+    finally:
+        node.stop()
+        await running
