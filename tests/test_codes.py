@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from relay import codes
 from relay.errors import Misconfigured
+from tests.spent import spent
 
 FAMILIES = ("drugs", "medicines", "environment", "cultural-goods")
 
@@ -331,7 +331,9 @@ def test_regions_of_a_message_cost_about_a_microsecond() -> None:
     """The hot path only looks up; the bound is ten times what is usual, so that a busy machine passes."""
     countries = ("BE", "EC", "PA")
     codes.sub_regions(countries)
-    started = time.process_time()
-    for _ in range(10_000):
-        codes.sub_regions(countries)
-    assert (time.process_time() - started) / 10_000 < 10e-6
+
+    def look_up() -> None:
+        for _ in range(10_000):
+            codes.sub_regions(countries)
+
+    assert spent(look_up)[1] / 10_000 < 10e-6
