@@ -14,7 +14,7 @@ from relay.rabbit import PrivateBroker
 from relay.store import Connection, ended
 from relay.store.history import DEAD
 from relay.store.tables import INBOX_ENVELOPE, INBOX_MESSAGE, OUTBOX_DELIVERY, OUTBOX_SEALED
-from tests.live import LANE, Live, eventually, message, private_network
+from tests.live import LANE, PATIENCE, Live, eventually, message, private_network
 
 _DEAD = select(OUTBOX_DELIVERY).where(OUTBOX_DELIVERY.c.behind.op("&")(DEAD) != 0)
 A, B = CENTRES = ("DMGA", "DMGB")
@@ -43,7 +43,7 @@ async def test_a_message_damaged_at_rest_holds_up_no_other_however_few_are_asked
         connection.execute(update(INBOX_ENVELOPE).where(INBOX_ENVELOPE.c.n == row.envelope).values(body=changed))
 
     await live[B].centre.store.write(damage)
-    given = await live[B].handover.take(1, 30)
+    given = await live[B].handover.take(1, PATIENCE)
     assert [one.id for one in given] == [second.id]
     found = await live[B].received.find(first.id)
     assert (found.state, found.code) == ("dead", "cannot-decrypt")
@@ -51,6 +51,7 @@ async def test_a_message_damaged_at_rest_holds_up_no_other_however_few_are_asked
 
 async def test_an_envelope_damaged_in_the_outbox_does_not_end_the_node(live: Live) -> None:
     """A header that can't be read any more is set aside as dead; the node lives, sends what comes after it, and ends it too."""
+    await asyncio.wait_for(live[A].centre.may_publish.wait(), PATIENCE)  # its start sets it
     live[A].centre.may_publish.clear()
     await live.submit(A, message(to=[B], case_number="DAMAGED"))
 
@@ -83,7 +84,7 @@ async def test_what_waits_for_a_directory_is_not_taken_once_the_record_is_damage
     delivery = Delivery(LANE, sealed.raw, "", redelivered=False, message=None, channel=channel)  # type: ignore[arg-type]
     node.centre.sound.clear()
     assert node.inbox._waiting.add(delivery, 0)
-    await asyncio.sleep(2)
+    await asyncio.sleep(1)  # it would be taken up at once
     found = await node.centre.store.read(lambda connection: connection.execute(select(INBOX_MESSAGE)).all())
     node.centre.sound.set()
     assert found == []

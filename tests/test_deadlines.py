@@ -22,7 +22,7 @@ from relay.store.aged import Aged
 from relay.store.history import Step
 from relay.store.tables import OUTBOX_DELIVERY, OUTBOX_ENVELOPE, OUTBOX_MESSAGE
 from relay.submissions import Stored, Submission
-from tests.live import LANE, Live, eventually, message, private_network
+from tests.live import LANE, Live, eventually, message, private_network, set_clock
 
 A, B = CENTRES = ("DEAA", "DEAB")
 SECONDS = {"flash": 120.0, "immediate": 600.0, "priority": 3600.0, "routine": 28800.0}
@@ -48,6 +48,12 @@ async def live(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) 
         await nodes.close()
 
 
+@pytest.fixture(autouse=True)
+async def both(live: Live) -> None:
+    """Let both run, whatever became of an earlier test."""
+    await live.restore(*CENTRES)
+
+
 def soon(seconds: float) -> str:
     """Return a deadline that lies so many seconds ahead."""
     return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
@@ -61,11 +67,13 @@ async def state(live: Live, message_id: str) -> tuple[list[Step], list[Step]]:
     return [step for step in steps if not step.note], [step for step in steps if step.note]
 
 
-async def test_what_nobody_proves_expires_and_a_late_receipt_is_a_note(live: Live) -> None:
+async def test_what_nobody_proves_expires_and_a_late_receipt_is_a_note(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """Past its deadline and grace a message is expired, signed by its origin; delivered late is a note, never a second state."""
     await live.stop(B)
-    stored = await live.submit(A, message(case_number="LATE", to=[B], expires_at=soon(3)))
+    stored = await live.submit(A, message(case_number="LATE", to=[B], expires_at=soon(1800)))
     other = await live.submit(A, message(case_number="LONG", to=[B]))
+    await live.reaches(A, stored.id, B, "sent")
+    set_clock(monkeypatch, A, 3600)
     await live.reaches(A, stored.id, B, "expired")
     assert "expired" not in await live.states(A, other.id, B)
     voids = await live[A].centre.store.read(partial(ended.voids, recipient=B))
@@ -93,14 +101,15 @@ async def test_what_nobody_proves_expires_and_a_late_receipt_is_a_note(live: Liv
     await live.reaches(A, other.id, B, "accepted")
 
 
-async def test_each_message_of_an_envelope_has_its_own_deadline(live: Live) -> None:
+async def test_each_message_of_an_envelope_has_its_own_deadline(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a batch only what is over expires; the envelope's deadline is then the next of what is open."""
     await live.stop(B)
     live[A].broker.connected.clear()
-    raws = [message(case_number=f"OWN-{seconds}", to=[B], expires_at=soon(seconds)) for seconds in (3, 3600, 7200)]
+    raws = [message(case_number=f"OWN-{seconds}", to=[B], expires_at=soon(seconds)) for seconds in (1800, 7200, 10_800)]
     outcomes = await live[A].outbox.submit([Submission(raw, messages.parse(raw)) for raw in raws])
     live[A].broker.connected.set()
     ids = [one.id for one in outcomes if isinstance(one, Stored)]
+    set_clock(monkeypatch, A, 3600)
     await live.reaches(A, ids[0], B, "expired")
 
     def find(connection: Connection) -> int:
@@ -108,7 +117,7 @@ async def test_each_message_of_an_envelope_has_its_own_deadline(live: Live) -> N
         query = select(OUTBOX_DELIVERY.c.deadline).where(OUTBOX_DELIVERY.c.envelope == envelope)
         return int(connection.execute(query).scalar_one())
 
-    assert now_ms() + 3_000_000 < await live[A].centre.store.read(find) < now_ms() + 3_700_000
+    assert now_ms() + 6_000_000 < await live[A].centre.store.read(find) < now_ms() + 7_300_000
     await live.start(B)
     await live.reaches(A, ids[1], B, "accepted")
 

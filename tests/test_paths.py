@@ -14,7 +14,7 @@ from relay.messages import parse
 from relay.rabbit import PrivateBroker
 from relay.store import incoming, outgoing, samples
 from relay.submissions import Stored, Submission
-from tests.live import LANE, Live, eventually, message, private_network, redirect
+from tests.live import LANE, PATIENCE, Live, eventually, message, private_network, redirect
 
 A, B, C, D = CENTRES = ("PATHA", "PATHB", "PATHC", "PATHD")
 
@@ -58,6 +58,8 @@ async def test_a_message_reaches_everyone_entitled_and_nobody_else(live: Live) -
 async def test_the_sender_sees_each_promise_in_its_own_word(live: Live) -> None:
     """A message goes through queued, sent, accepted and delivered at each recipient, in this order."""
     stored = await live.submit(A, message(case_number="PATH-2"))
+    await live.reaches(A, stored.id, B, "sent")  # noted apart from what receipts say
+    await live.reaches(A, stored.id, C, "accepted")  # so that it is not given out to the next test
     assert "delivered" not in await live.reaches(A, stored.id, B, "accepted")
     await live.take(B)
     assert await live.reaches(A, stored.id, B, "delivered") == ["queued", "sent", "accepted", "delivered"]
@@ -76,7 +78,7 @@ async def test_what_is_not_acknowledged_is_given_again(live: Live) -> None:
     """The same delivery id is handed out until it is acknowledged, and never after."""
     stored = await live.submit(A, message(to=[B]))
     handover = live[B].handover
-    first = await handover.take(10, 10)
+    first = await handover.take(10, PATIENCE)
     again = await handover.take(10, 0)
     assert [one.id for one in first] == [one.id for one in again] == [stored.id]
     assert (await handover.acknowledge([stored.id])).delivered == 1
@@ -202,12 +204,12 @@ async def test_a_forged_cc_changes_nothing_at_the_receivers(live: Live) -> None:
     keys = [topology.lane_key(A, C, LANE), topology.lane_key(A, B, LANE), forged]
     with contextlib.suppress(BrokerTrouble):  # a broker that refuses the foreign key refuses it whole
         await live[A].broker.publish(keys, sealed.raw)
-    await asyncio.wait_for(live[A].broker.connected.wait(), 60)
+    await asyncio.wait_for(live[A].broker.connected.wait(), PATIENCE)
     stored = await live.submit(A, message(to=[B]))
     assert [given.id for given in await live.take(B)] == [stored.id]
     passed = dropped._value.get() - before
     assert passed in (0, 1)
-    assert len(await live.take(C, wait=1)) == passed
+    assert len(await live.take(C, wait=PATIENCE if passed else 1)) == passed
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,7 @@ async def test_an_authentic_message_that_may_not_be_sent_is_quarantined_and_answ
     await eventually(kept)
     given = [one.id for one in await live.take(B, wait=1)]
     assert sealed_core.messages[0].id not in given
-    assert rejected._value.get() == counted + (2 if origin == D else 1)
+    await eventually(lambda: rejected._value.get() == counted + (2 if origin == D else 1))  # counted behind the commit
     assert (sealed_core.messages[1].id in given) == (origin == A)
     said = await centre.store.read(lambda c: incoming.receipts(c, origin, 1, sealed_core.lane, [(first, first)], 64))
     assert said
