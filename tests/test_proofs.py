@@ -34,7 +34,7 @@ from relay.settings import load
 from relay.store import checkpoints, record, trees
 from relay.witnessed import Checkpoint, sign_checkpoint
 from tests.independent import verifier
-from tests.live import Live, eventually, message, private_network
+from tests.live import PATIENCE, Live, eventually, message, private_network
 
 A, B, C = CENTRES = ("PRFA", "PRFB", "PRFC")
 
@@ -86,7 +86,7 @@ async def countersigned(live: Live, centre: str) -> None:
         found = await store.read(partial(checkpoints.covering, epoch=store.epoch, position=size - 1))
         return any(one.countersignatures for one in found)
 
-    await eventually(covered, 40)
+    await eventually(covered)
 
 
 def authorities(live: Live) -> Authorities:
@@ -194,7 +194,15 @@ async def test_that_program_runs_wherever_its_few_files_are_put(live: Live, proo
     (tmp_path / "root.json").write_bytes((live.network.folder / "root.json").read_bytes())
     words = [sys.executable, "-m", "tests.independent.verifier"]
     for file, status, said in (("proof.json", 0, f"{B} signed delivered"), ("altered.json", 1, "proof-envelope")):
-        run = partial(subprocess.run, [*words, file, "root.json"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        run = partial(
+            subprocess.run,
+            [*words, file, "root.json"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
         done = await asyncio.to_thread(run)
         assert done.returncode == status, done.stderr
         assert said in done.stdout + done.stderr
@@ -498,7 +506,7 @@ async def test_the_commands_ask_the_node(live: Live, sent: str, tmp_path: Path, 
 
     task = asyncio.create_task(api.run(live[A]))
     try:
-        await eventually(partial(listening, live), 20)
+        await eventually(partial(listening, live))
         [shown] = [json.loads(line) for line in (await run("who-received", sent, "--json")).splitlines() if line[:1] == "{"]
         assert {one["centre"] for one in shown["recipients"]} == {B, C}
         assert "  delivered 20" in await run("who-received", sent)
@@ -533,7 +541,7 @@ def command(*words: str, folder: Path | None = None) -> subprocess.CompletedProc
     """Run `relay audit` as a process of its own, in a folder, with no environment to speak of."""
     given = [sys.executable, "-I", "-m", "relay", "audit", *words]
     env = {"PATH": "/usr/bin:/bin"}
-    return subprocess.run(given, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(given, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
 
 def test_an_error_of_the_verification_is_one_of_the_relay() -> None:
