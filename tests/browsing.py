@@ -28,7 +28,7 @@ QUIET = [
 ]
 WIDE, NARROW = 1280, 640
 """Widths in CSS pixels: a usual window, and the same at 200 % zoom."""
-PATIENCE_MS = 15_000
+PATIENCE_MS = 60_000
 
 _TELL = """addEventListener("securitypolicyviolation", event => console.error(
   `policy violated: ${event.violatedDirective} by ${event.blockedURI} ${event.sample} (${event.sourceFile})`))"""
@@ -51,7 +51,7 @@ _TEXTS = """() => {
 
 async def launch(play: Playwright) -> Browser:
     """Start Chromium; it ends with this process, whatever ends that."""
-    return await play.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    return await play.chromium.launch(executable_path=CHROMIUM, args=QUIET, timeout=PATIENCE_MS)
 
 
 def axe() -> str:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -35,7 +36,7 @@ from relay.rabbit import PrivateBroker
 from relay.renewals import Renewals
 from relay.settings import load
 from relay.store import record
-from relay.web import refusals
+from relay.web import listener, refusals
 from tests.console import PASSWORD, WHY, Served, Visitor, code_of, hire
 from tests.live import Live, eventually, private_network
 from tests.test_cli import relay
@@ -66,10 +67,13 @@ async def served(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory
         patch.setattr(refusals, "EVERY_SECONDS", 0.5)
         patch.setenv("RELAY_CONSOLE__LIVE_SECONDS", "0.5")
         patch.setenv("RELAY_CONSOLE__ATTEMPTS_PER_MINUTE", "1000")
+        patch.setattr(listener, "FINISH_SECONDS", 40)  # in which a stalled machine, too, finishes what can come to its end
         made = Served(Live(network, broker))
-        await made.start(A)
-        yield made
-        await made.close()
+        try:
+            await made.start(A)
+            yield made
+        finally:
+            await made.close()
 
 
 def register(served: Served) -> Register:
@@ -191,6 +195,8 @@ async def test_too_many_sign_ins_are_not_looked_at(served: Served, monkeypatch: 
     settings = served.live[A].centre.settings
     few = settings.console.model_copy(update={"attempts_per_minute": 3.0})
     monkeypatch.setattr(served.live[A].centre, "settings", settings.model_copy(update={"console": few}))
+    now = time.monotonic()
+    monkeypatch.setattr("relay.console.sign_in.time", SimpleNamespace(monotonic=lambda: now))  # however slow they are tried
     hire(served.live.network, A, "tired", "watch")
     served.heres[A].clients.reload()
     codes = [code_of((await served.visitor(A).sign_in("tired", "wrong")).text) for _ in range(4)]
@@ -221,13 +227,14 @@ async def test_a_session_ends_with_what_it_stands_on(served: Served) -> None:
 
 async def test_a_session_ends_by_itself(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Idle for its minutes it is over, and a page that only asks for itself again is idle; after its hours in any case."""
-    visitor = await served.signed_in(A, "anna")
     now = time.monotonic()
     idle = served.live[A].centre.settings.console.session_minutes * 60
 
     def later(seconds: float) -> None:
         monkeypatch.setattr("relay.console.session.monotonic", lambda: now + seconds)
 
+    later(0)
+    visitor = await served.signed_in(A, "anna")
     later(idle - 10)
     assert (await visitor.get("/?refreshed=1")).status_code == 200
     later(idle + 10)
@@ -419,31 +426,36 @@ async def _names(visitor: Visitor, path: str, until: str, heard: list[str] | Non
 async def test_an_open_page_is_sent_again_when_it_changed(served: Served) -> None:
     """A peer that begins to speak is shown as heard on the open page, with nothing asked again; two pages show the same."""
     anna, wim = await served.signed_in(A, "anna"), await served.signed_in(A, "wim")
+    first, second, other = regions = [list[str](), list[str](), list[str]()]
 
-    async def heard(visitor: Visitor) -> list[str]:
-        regions = []
+    async def listen(visitor: Visitor, shown: list[str]) -> None:
         async with contextlib.aclosing(visitor.events("/live/network")) as events:
             async for name, data in events:
                 if name == "shown":
-                    regions.append(data["region"])
-                if regions and "</span> heard</span>" in regions[-1]:
-                    return regions
-        return regions
+                    shown.append(data["region"])
 
-    streams = [asyncio.create_task(heard(one)) for one in (anna, anna, wim)]
-    await asyncio.sleep(0)
-    await served.live.start(B)
-    first, second, other = await asyncio.wait_for(asyncio.gather(*streams), 60)
+    def heard(shown: list[str]) -> set[str]:
+        return {one for one in shown if "</span> heard</span>" in one}
+
+    streams = [asyncio.create_task(listen(one, shown)) for one, shown in zip((anna, anna, wim), regions, strict=True)]
+    try:
+        await eventually(lambda: all(regions))
+        await served.live.start(B)
+        await eventually(lambda: heard(first) & heard(second) and heard(other))
+    finally:
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
     assert "not heard yet" in first[0]
-    assert first[-1] == second[-1]
     assert "<html" not in other[-1]
     assert "Duty officer" in other[-1]
 
 
 async def test_who_is_late_stands_on_top_with_whom_to_call(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """A promise that a peer does not keep is told above the table: which, since when, and the duty contact."""
-    late = Alarm(B, "flash", "accepted", 7, now_ms() - 600_000)
-    monkeypatch.setattr(served.live[A].deadlines, "alarms", (late,))
+    late, own = Alarm(B, "flash", "accepted", 7, now_ms() - 600_000), served.live[A].deadlines
+    # its own next look would find that nothing is late
+    monkeypatch.setattr(served.live[A], "deadlines", SimpleNamespace(alarms=(late,), contact=own.contact))
     anna = await served.signed_in(A, "anna")
     page = (await anna.get("/")).text
     top = page[page.index('<div id="live"') : page.index("<table")]
@@ -507,7 +519,7 @@ async def test_whatever_is_asked_is_answered(served: Served) -> None:
 
 async def test_a_locked_store_keeps_no_page_waiting(served: Served) -> None:
     """While another process holds the store, people sign in and see within seconds what is wrong and what to do."""
-    lock = sqlite3.connect(served.live[A].centre.settings.store.file, isolation_level=None)
+    lock = sqlite3.connect(served.live[A].centre.settings.store.file, isolation_level=None, timeout=60)
     lock.execute("BEGIN IMMEDIATE")
     try:
         anna = await served.signed_in(A, "anna")
@@ -558,8 +570,8 @@ async def test_open_pages_do_not_hold_up_the_end(served: Served, caplog: pytest.
     before = len(asyncio.all_tasks())
     heard: list[list[str]] = [[], [], []]
     streams = [asyncio.create_task(_names(anna, "/live/network", until="never", heard=one)) for one in heard]
-    await eventually(lambda: all(heard))
-    assert [one.get_name() for one in asyncio.all_tasks()].count("console feed") == 1
+    await eventually(lambda: all(heard))  # and until streams of before were left
+    await eventually(lambda: [one.get_name() for one in asyncio.all_tasks()].count("console feed") == 1)
     await served.stop_surfaces(A)
     await asyncio.wait_for(asyncio.gather(*streams), 60)
     assert "graceful shutdown exceeded" not in caplog.text
@@ -571,6 +583,8 @@ async def test_open_pages_do_not_hold_up_the_end(served: Served, caplog: pytest.
 
 async def test_with_a_certificate_the_cookie_is_for_encryption_alone(served: Served, tmp_path: Path) -> None:
     """The console has its own certificate, or the API's; its cookies never go in clear, and no other host can set them."""
+    if B not in served.live.nodes:
+        await served.live.start(B)
     node, signer = served.live[B], CertificateAuthority.generate("the console's", datetime.now(UTC))
     issued = signer.server(["127.0.0.1"], datetime.now(UTC))
     files = {"ca": signer.issued.certificate, "certificate": issued.certificate, "key": issued.key}
@@ -585,21 +599,23 @@ async def test_with_a_certificate_the_cookie_is_for_encryption_alone(served: Ser
         node.centre.settings = settings.model_copy(update={section: given.model_copy(update={"tls": tls})})
         console = Console()
         task = asyncio.create_task(console.run(node))
-        Renewals(node.centre).look()
-        assert f'relay_key_expiry_timestamp_seconds{{use="{section}-certificate"}}' in node.centre.metrics.text().decode()
-        async with Visitor(f"https://{listen}", tmp_path / "ca") as bea:
-            await eventually(bea.answers)
-            answer = await bea.sign_in("bea")
-            cookie = answer.headers["set-cookie"]
-            assert cookie.startswith(f"__Host-relay-session-{B}=")
-            assert {"HttpOnly", "Path=/", "SameSite=strict", "Secure"} <= set(cookie.split("; "))
-            assert (await bea.get("/")).status_code == 200
-            assert (await bea.get("/sign-in", host="console.example")).status_code == 303
-            assert (await bea.client.post("/sign-out", headers={"origin": f"http://{listen}"})).status_code == 403
-        await console.stop()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-    node.centre.settings = settings
+        try:
+            Renewals(node.centre).look()
+            assert f'relay_key_expiry_timestamp_seconds{{use="{section}-certificate"}}' in node.centre.metrics.text().decode()
+            async with Visitor(f"https://{listen}", tmp_path / "ca") as bea:
+                await eventually(bea.answers)
+                answer = await bea.sign_in("bea")
+                cookie = answer.headers["set-cookie"]
+                assert cookie.startswith(f"__Host-relay-session-{B}=")
+                assert {"HttpOnly", "Path=/", "SameSite=strict", "Secure"} <= set(cookie.split("; "))
+                assert (await bea.get("/")).status_code == 200
+                assert (await bea.get("/sign-in", host="console.example")).status_code == 303
+                assert (await bea.client.post("/sign-out", headers={"origin": f"http://{listen}"})).status_code == 403
+        finally:
+            node.centre.settings = settings
+            await console.stop()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 def test_a_password_is_given_by_command(tmp_path: Path) -> None:

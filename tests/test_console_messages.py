@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import html
 import json
@@ -18,7 +19,7 @@ from relay.rabbit import PrivateBroker
 from relay.store import record
 from relay.views import messages as view
 from relay.web import refusals
-from tests.console import WHY, Served, code_of, hire
+from tests.console import WHY, Served, code_of, hire, taken
 from tests.live import EXAMPLES, Live, eventually, message, private_network
 
 HOME, PEER = CENTRES = ("ROOK", "DOVE")
@@ -58,10 +59,12 @@ async def served(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory
         patch.setenv("RELAY_CONSOLE__LIVE_SECONDS", "0.5")
         patch.setenv("RELAY_CONSOLE__ATTEMPTS_PER_MINUTE", "1000")
         made = Centre(Live(network, broker), tokens)
-        await made.start(HOME)
-        await made.live.start(PEER)
-        yield made
-        await made.close()
+        try:
+            await made.start(HOME)
+            await made.live.start(PEER)
+            yield made
+        finally:
+            await made.close()
 
 
 async def leaves(served: Served, **having: str) -> list[dict[str, Any]]:
@@ -75,9 +78,16 @@ async def sent(served: Served, **fields: Any) -> str:
     """Send a message that the peer's system takes; return its id."""
     live = served.live
     id_ = (await live.submit(HOME, message(origin=HOME, to=[PEER], **fields))).id
-    await live.take(PEER)
+    await taken(live, PEER, id_)
     await live.reaches(HOME, id_, PEER, "delivered")
     await live.reaches(HOME, id_, PEER, "sent")
+    return id_
+
+
+async def came(served: Served, raw: bytes) -> str:
+    """Let the peer send a message that HOME's system takes; return its id."""
+    id_ = (await served.live.submit(PEER, raw)).id
+    await taken(served.live, HOME, id_)
     return id_
 
 
@@ -215,9 +225,8 @@ async def test_content_needs_the_role_read_and_a_reason(served: Served) -> None:
 
 async def test_content_is_shown_as_text_and_is_on_record_first(served: Served) -> None:
     """Who, why and which message stand in the record; the answer is kept by nobody; a form that was used opens nothing again."""
-    live, raw = served.live, hostile()
-    id_ = (await live.submit(PEER, raw)).id
-    await live.take(HOME)
+    raw = hostile()
+    id_ = await came(served, raw)
     vera = await served.signed_in(HOME, "vera")
     action = f"/messages/{id_}/content"
     token = await vera.token(f"/messages/{id_}", action)
@@ -241,27 +250,25 @@ async def test_what_keeps_a_page_up_to_date_never_carries_content(served: Served
     id_ = await sent(served, case_number="SECRET-4712")
     vera = await served.signed_in(HOME, "vera")
     await vera.act(f"/messages/{id_}", f"/messages/{id_}/content")
-    async for name, data in vera.events(f"/live/messages/{id_}"):
-        if name == "shown":
-            assert id_ in data["region"] or PEER in data["region"]
-            assert "SECRET-4712" not in data["region"]
-            assert "content-read" not in data["region"]
-            break
+    async with contextlib.aclosing(vera.events(f"/live/messages/{id_}")) as events:
+        async for name, data in events:
+            if name == "shown":
+                assert id_ in data["region"] or PEER in data["region"]
+                assert "SECRET-4712" not in data["region"]
+                assert "content-read" not in data["region"]
+                break
 
 
 async def test_what_was_purged_is_not_asked_for(served: Served) -> None:
     """After a cancel the peer's copy is gone; a message that is gone here offers no form, and says so when asked all the same."""
-    live = served.live
     raw = message(origin=PEER, to=[HOME])
-    id_ = (await live.submit(PEER, raw)).id
-    await live.take(HOME)
+    id_ = await came(served, raw)
     vera = await served.signed_in(HOME, "vera")
     action = f"/messages/{id_}/content"
     token = await vera.token(f"/messages/{id_}", action)
     given = json.loads((EXAMPLES / "cancel.minimal.json").read_bytes())
     reference = {"id": id_, "digest": hashlib.sha256(raw).hexdigest(), "relation": "cancels"}
-    await live.submit(PEER, json.dumps({**given, "origin": PEER, "references": [reference]}).encode())
-    await live.take(HOME)
+    await came(served, json.dumps({**given, "origin": PEER, "references": [reference]}).encode())
     page = (await vera.get(f"/messages/{id_}")).text
     assert "Its content was purged." in page
     assert "taken back by" in page
@@ -275,7 +282,7 @@ async def test_what_was_purged_is_not_asked_for(served: Served) -> None:
 async def test_the_queues_page_has_a_row_for_each_peer_that_owes_something(served: Served) -> None:
     """A message that the peer's system has not taken is counted by its age, with the precedence when asked."""
     live = served.live
-    await live.submit(HOME, message(origin=HOME, to=[PEER], precedence="priority"))
+    id_ = (await live.submit(HOME, message(origin=HOME, to=[PEER], precedence="priority"))).id
     visitor = await served.signed_in(HOME, "wim")
 
     async def shown() -> bool:
@@ -283,15 +290,13 @@ async def test_the_queues_page_has_a_row_for_each_peer_that_owes_something(serve
         return any(row.startswith(f"{PEER} priority 1 1") for row in rows)
 
     await eventually(shown)
-    await live.take(PEER)
+    await taken(live, PEER, id_)
 
 
 async def test_the_requests_page_shows_whose_answer_is_owed(served: Served) -> None:
     """An open request of a peer stands among what is asked of this centre, with the time that is left."""
-    live = served.live
     given = json.loads((EXAMPLES / "request.minimal.json").read_bytes())
-    id_ = (await live.submit(PEER, json.dumps({**given, "origin": PEER, "to": [HOME]}).encode())).id
-    await live.take(HOME)
+    id_ = await came(served, json.dumps({**given, "origin": PEER, "to": [HOME]}).encode())
     page = (await (await served.signed_in(HOME, "wim")).get("/requests")).text
     row = rows_of(page)[0]
     assert row.startswith(f"{id_} {PEER} no answer yet")
@@ -303,13 +308,11 @@ async def test_the_requests_page_shows_whose_answer_is_owed(served: Served) -> N
 
 async def test_the_api_says_the_same_to_programs(served: Centre) -> None:
     """A message's way and the queues as JSON; who only submits sees the way of what this centre sent, and of no other."""
-    live, id_ = served.live, await sent(served)
-    received = (await live.submit(PEER, message(origin=PEER, to=[HOME]))).id
-    await live.take(HOME)
+    id_, received = await sent(served), await came(served, message(origin=PEER, to=[HOME]))
     answers: dict[str, list[int]] = {}
     for name in ("sam", "wim"):
         headers = {"authorization": f"Bearer {served.tokens[name]}"}
-        async with httpx2.AsyncClient(base_url=served.api, headers=headers, trust_env=False) as client:
+        async with httpx2.AsyncClient(base_url=served.api, headers=headers, timeout=60, trust_env=False) as client:
             paths = (f"/v1/messages/{id_}/way", f"/v1/messages/{received}/way", "/v1/queues")
             answers[name] = [(await client.get(path)).status_code for path in paths]
             if name == "wim":
