@@ -43,14 +43,16 @@ async def live(broker: PrivateBroker, tmp_path: Path, monkeypatch: pytest.Monkey
         _, token = Register(network.centre(centre) / "clients.json").add("prometheus", ("watch",), why="test")
         (network.folder / centre).write_text(token, encoding="utf-8")
     nodes = Served(network, broker)
-    await nodes.start(*CENTRES)
-    yield nodes
-    await nodes.close()
+    try:
+        await nodes.start(*CENTRES)
+        yield nodes
+    finally:
+        await nodes.close()
 
 
 @pytest.fixture
 async def watching(live: Served, broker: PrivateBroker, tmp_path: Path) -> AsyncIterator[Prometheus]:
-    """Run a Prometheus that looks at both each second, with the rules that are deployed."""
+    """Run a Prometheus that looks at both every two seconds, with the rules that are deployed."""
     async with prometheus(tmp_path, configuration(live.network, CENTRES, live.network.folder), broker.bond) as running:
         yield running
 
@@ -59,6 +61,7 @@ async def exchange(live: Served) -> None:
     """Submit one message each way, and take what waits, as the centres' own systems do."""
     for origin, recipient in ((A, B), (B, A)):
         stored = await live.submit(origin, message(to=[recipient]))
+        await live.reaches(origin, stored.id, recipient, "accepted")
         await live.take(recipient)
         await live.reaches(origin, stored.id, recipient, "delivered")
 
@@ -75,6 +78,7 @@ async def both_up(watching: Prometheus) -> bool:
     return bool(found["result"])
 
 
+@pytest.mark.timeout(300)  # it waits three times for up to a minute
 async def test_alerts_are_silent_until_a_node_ends_and_again_when_it_is_back(live: Served, watching: Prometheus) -> None:
     """Nothing holds while two centres exchange messages; one ends, and what is true then is what a watch officer must know."""
 

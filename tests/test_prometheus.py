@@ -23,10 +23,11 @@ from relay.settings import load
 from relay.store import Connection
 from relay.topology import queue
 from relay.web.served import make_here
-from tests.live import Live, eventually, message, private_network, signatures
+from tests.live import PATIENCE, Live, eventually, message, private_network, signatures
 from tests.test_recall import cancel
 from tests.watched import RULES, Asked, Prometheus, configuration, of_metrics, of_panels, of_rules, prometheus, substituted
 
+pytestmark = pytest.mark.timeout(300)  # what goes wrong first, and every look at all panels, take long on a busy machine
 A, B, C = CENTRES = ("PROMA", "PROMB", "PROMC")
 """C never runs: what goes there stays open, and makes A late."""
 RUNNING = (A, B)
@@ -57,13 +58,15 @@ class Served(Live):
             self._tasks[centre] = asyncio.create_task(node.run(Api(here), Console(here)), name=centre)
         for centre in centres:
             task, connected = self._tasks[centre], asyncio.create_task(self.nodes[centre].broker.connected.wait())
-            await asyncio.wait({task, connected}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, connected}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
             assert connected.done(), task.done() and task.result()
 
     async def ask(self, centre: str, method: str, path: str, role: Literal["system", "operator"] = "system", **given: Any) -> Any:
         """Ask a node's API with the token of a role; return the answer."""
         headers = {"Authorization": f"Bearer {self.network.token(centre, role)}"}
-        async with httpx2.AsyncClient(base_url=f"http://{self.network.listen(centre)}", trust_env=False, timeout=20) as client:
+        async with httpx2.AsyncClient(
+            base_url=f"http://{self.network.listen(centre)}", trust_env=False, timeout=PATIENCE
+        ) as client:
             return await client.request(method, path, headers=headers, **given)
 
     async def exchange(self) -> None:
@@ -205,7 +208,7 @@ async def guess(live: Served) -> None:
     """Fail to sign in at a console."""
     address = f"http://{live.network.console(A)}"
     given = {"name": "nobody", "password": "a guess", "next": "/"}
-    async with httpx2.AsyncClient(base_url=address, trust_env=False, timeout=20) as client:
+    async with httpx2.AsyncClient(base_url=address, trust_env=False, timeout=PATIENCE) as client:
         answer = await client.post("/sign-in", data=given, headers={"Origin": address, "Sec-Fetch-Site": "same-origin"})
     assert answer.status_code == 403, answer.text
 
@@ -227,7 +230,10 @@ async def unanswered(watching: Prometheus, asked: Iterable[Asked]) -> list[str]:
 
     async def answered(one: Asked) -> bool:
         variants = dict.fromkeys(substituted(one.expression, pair) for pair in PAIRS)
-        return any([await watching.has_data(variant) for variant in variants])
+        for variant in variants:
+            if await watching.has_data(variant):
+                return True
+        return False
 
     return [f"{one.place}: {one.expression}" for one in asked if not await answered(one)]
 
@@ -276,8 +282,12 @@ async def test_every_expression_of_every_rule_has_data(watching: Prometheus) -> 
 
 async def test_the_choices_of_the_dashboards_are_the_centres(watching: Prometheus) -> None:
     """The variables of the dashboards find every centre, and the peers of one."""
-    assert set(await watching.get("label/centre/values", **{"match[]": 'relay_build_info{centre!=""}'})) == set(RUNNING)
-    assert await watching.get("label/peer/values", **{"match[]": f'relay_peer_silent{{centre="{A}"}}'}) == [B, C]
+
+    async def chosen(label: str, match: str, found: Iterable[str]) -> bool:
+        return bool(await watching.get(f"label/{label}/values", **{"match[]": match}) == list(found))
+
+    await eventually(partial(chosen, "centre", 'relay_build_info{centre!=""}', RUNNING))
+    await eventually(partial(chosen, "peer", f'relay_peer_silent{{centre="{A}"}}', (B, C)))
 
 
 async def test_what_nobody_answers_is_found_out(watching: Prometheus) -> None:

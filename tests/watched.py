@@ -20,7 +20,7 @@ import yaml
 
 from relay.network import Network
 from relay.ports import HOST, free_ports
-from tests.live import eventually
+from tests.live import PATIENCE, eventually
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
@@ -93,7 +93,7 @@ class Prometheus:
     """A running Prometheus, asked over HTTP."""
 
     def __init__(self, url: str) -> None:
-        self._client = httpx2.AsyncClient(base_url=url, timeout=20, trust_env=False)
+        self._client = httpx2.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False)
 
     async def get(self, path: str, **parameters: str) -> Any:
         """Return the data of an answer that is a success."""
@@ -119,9 +119,9 @@ class Prometheus:
 
 
 def configuration(network: Network, centres: Sequence[str], tokens: Path) -> dict[str, Any]:
-    """Return the configuration that is deployed, with these centres, and looking each second instead of four times a minute."""
+    """Return the configuration that is deployed, with these centres, and looking every two seconds, not four times a minute."""
     given: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
-    given["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    given["global"] = {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "2s"}
     given["rule_files"] = [str(file) for file in RULES]
     del given["alerting"]
     job = given["scrape_configs"][0]
@@ -156,8 +156,8 @@ async def prometheus(folder: Path, given: dict[str, Any], bond: Mapping[str, str
         await eventually(running.ready)
         yield running
     finally:
-        await running.close()
         process.terminate()
+        await running.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             await asyncio.to_thread(process.wait, 5)
         process.kill()
