@@ -16,7 +16,7 @@ from relay.rabbit import PrivateBroker
 from relay.store import threads
 from relay.store.threads import Recalled
 from relay.submissions import Stored, Submission
-from tests.live import EXAMPLES, Live, eventually, message, private_network
+from tests.live import EXAMPLES, PATIENCE, Live, eventually, message, private_network
 
 CENTRES = ("RBRU", "RLYO", "RSIN", "RBUE")
 EVERYWHERE = ["AR", "BE", "SG"]
@@ -47,10 +47,12 @@ def cancel(stored: Stored, raw: bytes, **fields: Any) -> bytes:
 @pytest.fixture(scope="module")
 async def four(tmp_path_factory: pytest.TempPathFactory, broker: PrivateBroker) -> AsyncIterator[Live]:
     """Run four nodes on a virtual host of their own."""
-    live = Live(private_network(tmp_path_factory.mktemp("recall"), broker, "recall", CENTRES), broker)
-    await live.start(*CENTRES)
-    yield live
-    await live.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RELAY_REPAIR__GAP", "0.5")
+        live = Live(private_network(tmp_path_factory.mktemp("recall"), broker, "recall", CENTRES), broker)
+        await live.start(*CENTRES)
+        yield live
+        await live.close()
 
 
 async def recall(live: Live, first: Stored) -> tuple[Recalled, ...]:
@@ -79,7 +81,7 @@ async def refused(live: Live, origin: str, raw: bytes) -> str:
 
 async def take_all(live: Live, *centres: str) -> dict[str, list[dict[str, Any]]]:
     """Take and acknowledge what waits at centres; return the messages as JSON."""
-    return {centre: [json.loads(one.raw) for one in await live.take(centre)] for centre in centres}
+    return {centre: [json.loads(one.raw) for one in await live.take(centre, PATIENCE)] for centre in centres}
 
 
 async def test_the_recall_scenario(four: Live) -> None:
@@ -100,7 +102,7 @@ async def test_the_recall_scenario(four: Live) -> None:
     assert {one.centre: one.by for one in await recall(four, first)} == dict.fromkeys(("RBUE", "RLYO", "RSIN"), last.id)
 
     await four.start("RBUE")
-    seen = await four.take("RBUE")
+    seen = await four.take("RBUE", PATIENCE)
     await eventually(lambda: holds(four, first, {"RLYO", "RSIN", "RBUE"}))
     seen += await four.take("RBUE", wait=1)
     assert {json.loads(one.raw)["kind"] for one in seen} == {"cancel"}
@@ -128,7 +130,7 @@ async def test_a_recall_that_does_not_fit_its_message_is_refused(four: Live, cod
     """A recall of an unknown message, of another's, of other bytes or across exercise and actual is refused at submit."""
     raw = message(to=["RLYO"])
     first = await four.submit("RBRU", raw)
-    await four.take("RLYO")
+    await four.take("RLYO", PATIENCE)
     assert await refused(four, "RBRU", REFUSED[code](first, raw)) == code
     assert await recall(four, first) == ()
 
@@ -161,9 +163,10 @@ async def test_an_old_version_that_comes_late_never_overwrites_a_newer_one(four:
     first = await four.submit("RBRU", raw)
     await four.reaches("RBRU", first.id, "RLYO", "sent")
     assert await four.purge("RLYO", "routine") >= 1
-    await four.submit("RBRU", update(first, raw, case_number="BE-2026-009201"))
+    newer = await four.submit("RBRU", update(first, raw, case_number="BE-2026-009201"))
+    await four.reaches("RBRU", newer.id, "RLYO", "sent")
     await four.start("RLYO")
-    seen = await four.take("RLYO")
+    seen = await four.take("RLYO", PATIENCE)
     assert [json.loads(one.raw)["message"]["case_number"] for one in seen] == ["BE-2026-009201"]
     steps = await four.reaches("RBRU", first.id, "RLYO", "rejected")
     assert steps[-1] == "rejected"
@@ -189,24 +192,26 @@ async def test_what_was_given_and_then_recalled_is_not_given_again(four: Live) -
     """A message given out, recalled and not acknowledged is not given again; acknowledging the recall closes it as recalled."""
     raw = message(to=["RLYO"], case_number="BE-2026-009400")
     first = await four.submit("RBRU", raw)
-    assert len(await four["RLYO"].handover.take(10, 10)) == 1
+    assert len(await four["RLYO"].handover.take(10, PATIENCE)) == 1
     recalled = await four.submit("RBRU", cancel(first, raw))
     await eventually(lambda: holds(four, first, {"RLYO"}))
-    assert [one.id for one in await four.take("RLYO")] == [recalled.id]
+    assert [one.id for one in await four.take("RLYO", PATIENCE)] == [recalled.id]
     assert (await four.reaches("RBRU", first.id, "RLYO", "rejected"))[-1] == "rejected"
-    assert await four.states("RBRU", recalled.id, "RLYO") == ["queued", "sent", "accepted", "purged", "delivered"]
+    await four.reaches("RBRU", recalled.id, "RLYO", "sent")
+    steps = await four.reaches("RBRU", recalled.id, "RLYO", "delivered")
+    assert steps == ["queued", "sent", "accepted", "purged", "delivered"]
 
 
 async def test_what_was_given_and_acknowledged_after_its_recall_is_delivered(four: Live) -> None:
     """A system that acknowledges what it was given before the recall has it delivered; the purge is a track of its own."""
     raw = message(to=["RLYO"], case_number="BE-2026-009450")
     first = await four.submit("RBRU", raw)
-    given = await four["RLYO"].handover.take(10, 10)
+    given = await four["RLYO"].handover.take(10, PATIENCE)
     await four.submit("RBRU", cancel(first, raw))
     await eventually(lambda: holds(four, first, {"RLYO"}))
     await four["RLYO"].handover.acknowledge([one.id for one in given])
     assert (await four.reaches("RBRU", first.id, "RLYO", "delivered"))[-1] == "delivered"
-    await four.take("RLYO")
+    await four.take("RLYO", PATIENCE)
 
 
 async def test_a_centre_left_out_and_let_in_again_gets_the_newer_version(four: Live) -> None:
@@ -226,15 +231,15 @@ async def test_a_lost_purge_receipt_comes_again(four: Live) -> None:
     """The origin sees the purge confirmed also when every receipt of the recall was lost once."""
     raw = message(to=["RLYO"], case_number="BE-2026-009600")
     first = await four.submit("RBRU", raw)
-    await four.take("RLYO")
+    await four.take("RLYO", PATIENCE)
     await four.reaches("RBRU", first.id, "RLYO", "delivered")
     recalled = await four.submit("RBRU", cancel(first, raw))
     await four.reaches("RBRU", recalled.id, "RLYO", "sent")
     await four.stop("RBRU")
-    await four.take("RLYO")
+    await four.take("RLYO", PATIENCE)
     await eventually(lambda: lost_something(four))
     await four.start("RBRU")
-    await eventually(lambda: holds(four, first, {"RLYO"}), 40)
+    await eventually(lambda: holds(four, first, {"RLYO"}))
     assert (await four.reaches("RBRU", recalled.id, "RLYO", "delivered"))[-1] == "delivered"
 
 
@@ -246,14 +251,14 @@ async def test_nobody_else_recalls_a_message(four: Live) -> None:
     forged = four.seal("RSIN", ["RLYO"], [cancel(first, raw)], lane="flash")
     await four.inject("RSIN", "RLYO", forged.raw, lane="flash")
     await eventually(lambda: quarantined(four, "RLYO", "not-the-origin"))
-    assert [json.loads(one.raw)["case_number"] for one in await four.take("RLYO")] == ["BE-2026-009700"]
+    assert [json.loads(one.raw)["case_number"] for one in await four.take("RLYO", PATIENCE)] == ["BE-2026-009700"]
 
 
 async def test_a_recall_reaches_the_quarantine(four: Live) -> None:
     """An update that was refused on arrival, and is kept for an operator, is purged with the rest of its thread."""
     raw = message(to=["RLYO"], case_number="BE-2026-009750")
     first = await four.submit("RBRU", raw)
-    await four.take("RLYO")
+    await four.take("RLYO", PATIENCE)
     refused_update = four.seal("RBRU", ["RLYO"], [update(first, raw, to=["RSIN"])])
     await four.inject("RBRU", "RLYO", refused_update.raw)
     await eventually(lambda: quarantined(four, "RLYO", "recipient-not-named"))
@@ -262,23 +267,23 @@ async def test_a_recall_reaches_the_quarantine(four: Live) -> None:
     await four.submit("RBRU", cancel(first, raw))
     await eventually(lambda: holds(four, first, {"RLYO"}))
     assert await ciphertext(four, "RLYO", identity) == b""
-    await four.take("RLYO")
+    await four.take("RLYO", PATIENCE)
 
 
 async def test_a_recall_is_passed_on_to_those_who_got_the_message_second_hand(four: Live) -> None:
     """A centre that released a message takes its release back by itself when the message is taken back from it."""
     raw = message(to=["RLYO"], tlp="GREEN", countries=EVERYWHERE, case_number="BE-2026-009800")
     first = await four.submit("RBRU", raw)
-    await four.take("RLYO")
+    await four.take("RLYO", PATIENCE)
     passed = message(to=["RSIN"], tlp="GREEN", countries=EVERYWHERE, references=[reference(first, raw, "releases")])
     release = await four.submit("RLYO", passed)
-    assert [json.loads(one.raw)["kind"] for one in await four.take("RSIN")] == ["seizure"]
+    assert [json.loads(one.raw)["kind"] for one in await four.take("RSIN", PATIENCE)] == ["seizure"]
     await four.submit("RBRU", cancel(first, raw))
-    seen = await four.take("RSIN")
+    seen = await four.take("RSIN", PATIENCE)
     assert [json.loads(one.raw)["references"][0]["id"] for one in seen] == [release.id]
     assert (seen[0].origin, json.loads(seen[0].raw)["kind"]) == ("RLYO", "cancel")
     assert await ciphertext(four, "RSIN", release.id) == b""
-    await four.take("RLYO")
+    await four.take("RLYO", PATIENCE)
 
 
 async def test_a_recall_is_passed_on_also_when_the_node_could_take_nothing_as_it_came(
@@ -287,10 +292,10 @@ async def test_a_recall_is_passed_on_also_when_the_node_could_take_nothing_as_it
     """A centre whose outbox is full as a message is taken back from it takes its release back once there is room again."""
     raw = message(to=["RLYO"], tlp="GREEN", countries=EVERYWHERE, case_number="BE-2026-009850")
     first = await four.submit("RBRU", raw)
-    await four.take("RLYO")
+    await four.take("RLYO", PATIENCE)
     passed = message(to=["RSIN"], tlp="GREEN", countries=EVERYWHERE, references=[reference(first, raw, "releases")])
     release = await four.submit("RLYO", passed)
-    assert [json.loads(one.raw)["kind"] for one in await four.take("RSIN")] == ["seizure"]
+    assert [json.loads(one.raw)["kind"] for one in await four.take("RSIN", PATIENCE)] == ["seizure"]
     refused_: list[str] = []
 
     def full() -> Busy:
@@ -302,9 +307,9 @@ async def test_a_recall_is_passed_on_also_when_the_node_could_take_nothing_as_it
         patch.setattr(outbox, "PAUSE_SECONDS", 0.2)
         await four.submit("RBRU", cancel(first, raw))
         await eventually(lambda: len(refused_) > 1)
-    seen = await four.take("RSIN", 30)
+    seen = await four.take("RSIN", PATIENCE)
     assert [json.loads(one.raw)["references"][0]["id"] for one in seen] == [release.id]
-    await four.take("RLYO")
+    await four.take("RLYO", PATIENCE)
 
 
 async def test_a_release_keeps_to_the_marks(four: Live) -> None:
@@ -314,7 +319,7 @@ async def test_a_release_keeps_to_the_marks(four: Live) -> None:
     passed = message(to=["RBUE"], countries=EVERYWHERE, references=[reference(first, raw, "releases")])
     await four.reaches("RBRU", first.id, "RLYO", "accepted")
     assert await refused(four, "RLYO", passed) == "unknown-reference"
-    await four.take("RLYO")
+    await four.take("RLYO", PATIENCE)
     assert await refused(four, "RLYO", passed) == "release-forbidden"
 
 
@@ -323,11 +328,11 @@ async def test_a_restriction_in_words_is_confirmed_before_its_message_counts_as_
     raw = message(to=["RLYO"], handling="H3", handling_text="Not to be used in court.")
     first = await four.submit("RBRU", raw)
     handover = four["RLYO"].handover
-    given = await handover.take(10, 10)
+    given = await handover.take(10, PATIENCE)
     assert [one.handling for one in given] == ["H3"]
     done = await handover.acknowledge([first.id])
     assert (done.delivered, done.unknown, done.unconfirmed) == (0, (), (first.id,))
-    assert [one.id for one in await handover.take(10, 1)] == [first.id]
+    assert [one.id for one in await handover.take(10, PATIENCE)] == [first.id]
     assert (await handover.acknowledge([first.id], [first.id])).delivered == 1
     await four.reaches("RBRU", first.id, "RLYO", "delivered")
 
@@ -339,7 +344,7 @@ async def test_warnings_travel_with_the_message(four: Live) -> None:
     raw = message(to=["RLYO"], commodities=[{**goods[0], "hs": "440710", "details": details}])
     stored = await four.submit("RBRU", raw)
     assert [one.code for one in stored.warnings] == ["doubtful-chapter"]
-    assert [one.warnings for one in await four.take("RLYO")] == [stored.warnings]
+    assert [one.warnings for one in await four.take("RLYO", PATIENCE)] == [stored.warnings]
 
 
 async def ciphertext(live: Live, centre: str, message_id: str) -> bytes:

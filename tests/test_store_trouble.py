@@ -26,7 +26,7 @@ from relay.store import Store, record, wal
 from relay.store.engine import migrate, open_engine
 from relay.store.tables import METADATA
 from relay.submissions import Stored, Submission
-from tests.live import Live, eventually, message, private_network
+from tests.live import PATIENCE, Live, eventually, message, private_network
 
 A, B = CENTRES = ("STOA", "STOB")
 NOW = 1_790_000_000_000
@@ -69,7 +69,7 @@ class small_disk:  # noqa: N801 - reads as what it is: with small_disk(...)
     def __exit__(self, *_: object) -> None:
         """Unmount it."""
         if self._mounted:
-            subprocess.run(["umount", str(self._folder)], capture_output=True, check=False)
+            subprocess.run(["umount", "--lazy", str(self._folder)], capture_output=True, check=False)
 
 
 def file(live: Live, centre: str) -> Path:
@@ -90,7 +90,7 @@ async def arrive(live: Live, centre: str, ids: set[str]) -> None:
     """Take what comes to a centre until all of these came."""
     taken: set[str] = set()
     while not ids <= taken:
-        given = await live.take(centre, wait=20)
+        given = await live.take(centre, wait=PATIENCE)
         assert given, f"{len(ids - taken)} of {len(ids)} did not come"
         taken |= {one.id for one in given}
 
@@ -168,22 +168,23 @@ async def test_a_store_locked_by_another_process_is_waited_for(live: Live) -> No
     patched = "PRAGMA busy_timeout={}"
     for centre in CENTRES:
         await live[centre].centre.store.write(lambda c: c.exec_driver_sql(patched.format(50)).all())
-    locks = [sqlite3.connect(file(live, centre), isolation_level=None) for centre in CENTRES]
-    for lock in locks:
-        lock.execute("BEGIN IMMEDIATE")
-    refused = await outcome(live, A, "LOCKED", B)
-    assert isinstance(refused, StoreTrouble)
-    assert refused.code == "store-locked"
-    locks[0].execute("ROLLBACK")
-    sent = await live.submit(A, message(case_number="WHILE-LOCKED", to=[B]))
-    await live.reaches(A, sent.id, B, "sent")
-    await asyncio.sleep(1.5)
-    assert running(live)
-    assert "accepted" not in await live.states(A, sent.id, B)
-    locks[1].execute("ROLLBACK")
+    locks = [sqlite3.connect(file(live, centre), timeout=PATIENCE, isolation_level=None) for centre in CENTRES]
+    try:
+        for lock in locks:
+            lock.execute("BEGIN IMMEDIATE")
+        refused = await outcome(live, A, "LOCKED", B)
+        assert isinstance(refused, StoreTrouble)
+        assert refused.code == "store-locked"
+        locks[0].execute("ROLLBACK")
+        sent = await live.submit(A, message(case_number="WHILE-LOCKED", to=[B]))
+        await live.reaches(A, sent.id, B, "sent")
+        await asyncio.sleep(1.5)
+        assert running(live)
+        assert "accepted" not in await live.states(A, sent.id, B)
+    finally:
+        for lock in locks:
+            lock.close()  # and with it what it holds
     await arrive(live, B, {sent.id})
-    for lock in locks:
-        lock.close()
     for centre in CENTRES:
         await live[centre].centre.store.write(lambda c: c.exec_driver_sql(patched.format(5000)).all())
 
@@ -203,20 +204,28 @@ async def test_a_store_that_can_not_be_written_or_read_is_waited_for(live: Live)
     engines = [live[centre].centre.store._engine for centre in CENTRES]
     for engine in engines:
         event.listen(engine, "before_cursor_execute", fail)
-    refused = await outcome(live, A, "UNWRITABLE", B)
-    assert isinstance(refused, StoreTrouble)
-    assert refused.code == "store-unavailable"
-    for centre in CENTRES:
-        assert (await live[centre].health()).problems
-        with pytest.raises(StoreTrouble):
-            await live[centre].retention.purge()
-    await asyncio.sleep(4)
-    assert running(live), "a loop ended"
-    fails.clear()
+    try:
+        refused = await outcome(live, A, "UNWRITABLE", B)
+        assert isinstance(refused, StoreTrouble)
+        assert refused.code == "store-unavailable"
+        for centre in CENTRES:
+            assert (await live[centre].health()).problems
+            with pytest.raises(StoreTrouble):
+                await live[centre].retention.purge()
+        await asyncio.sleep(4)
+        assert running(live), "a loop ended"
+    finally:
+        fails.clear()
+        for engine in engines:
+            event.remove(engine, "before_cursor_execute", fail)
     after = await live.submit(A, message(case_number="AFTER", to=[B]))
     await arrive(live, B, {before.id, after.id})
     await live.reaches(A, after.id, B, "delivered")
-    assert not (await live[A].health()).problems
+
+    async def well() -> bool:
+        return not (await live[A].health()).problems
+
+    await eventually(well)
 
 
 async def test_a_read_only_store_is_waited_for(live: Live) -> None:
@@ -238,25 +247,29 @@ async def test_a_read_only_store_is_waited_for(live: Live) -> None:
 
 
 async def test_a_slow_disk_slows_and_loses_nothing(live: Live) -> None:
-    """With a disk that takes more than a second for each commit what waits is bounded (429), and what was promised arrives."""
+    """With a disk that takes long for a commit what waits is bounded (429), and what was promised arrives."""
     fast = threading.Event()
 
     def slow(connection: Connection) -> None:
         del connection
-        fast.wait(1.5)
+        fast.wait(PATIENCE)
 
     engine, node = live[A].centre.store._engine, live[A]
     event.listen(engine, "commit", slow)
     outcomes: list[object] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("relay.node.UNCOMMITTED_BATCHES", 0)
-        first = asyncio.create_task(outcome(live, A, "SLOW-1", B))
-        await eventually(lambda: node.outbox._group)
-        second = asyncio.create_task(outcome(live, A, "SLOW-2", B))
-        await eventually(lambda: isinstance(node.full(), Busy))
-        assert isinstance(await outcome(live, A, "SLOW-3", B), Busy)
-        outcomes += [await first, await second, await outcome(live, A, "SLOW-4", B)]
-    fast.set()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("relay.node.UNCOMMITTED_BATCHES", 0)
+            first = asyncio.create_task(outcome(live, A, "SLOW-1", B))
+            await eventually(lambda: node.outbox._group)
+            second = asyncio.create_task(outcome(live, A, "SLOW-2", B))
+            await eventually(lambda: isinstance(node.full(), Busy))
+            assert isinstance(await outcome(live, A, "SLOW-3", B), Busy)
+            fast.set()
+            outcomes += [await first, await second, await outcome(live, A, "SLOW-4", B)]
+    finally:
+        fast.set()
+        event.remove(engine, "commit", slow)
     promised = {one.id for one in outcomes if isinstance(one, Stored)}
     assert len(promised) == 3
     await arrive(live, B, promised)
@@ -290,7 +303,7 @@ async def test_damage_found_while_running_ends_the_node(broker: PrivateBroker, t
     with pytest.raises(Misconfigured):
         await store.write(lambda _: None)
     with pytest.raises(BaseExceptionGroup) as ended:
-        await task
+        await asyncio.wait_for(task, PATIENCE)
     assert ended.group_contains(Misconfigured, match="damaged")
 
 
@@ -418,13 +431,15 @@ async def test_a_store_has_one_process(tmp_path: Path) -> None:
     """A second process on the same store is refused while the first works, and let in when it has ended, however it ended."""
     path = tmp_path / "relay.db"
     holds = "import asyncio, sys; from pathlib import Path; from relay.store import Store\nasync def hold():\n"
-    holds += "    await Store.open(Path(sys.argv[1]), 'BRU', 'network', 1); print('open', flush=True); await asyncio.sleep(60)\n"
+    holds += "    await Store.open(Path(sys.argv[1]), 'BRU', 'network', 1); print('open', flush=True); await asyncio.sleep(600)\n"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", f"{holds}asyncio.run(hold())", path, stdout=PIPE)
-    assert process.stdout is not None
-    assert await process.stdout.readline() == b"open\n"
-    with pytest.raises(Misconfigured) as refused:
-        await Store.open(path, "BRU", "network", NOW)
-    assert refused.value.code == "store-in-use"
-    process.kill()
-    await process.communicate()
+    try:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"open\n"
+        with pytest.raises(Misconfigured) as refused:
+            await Store.open(path, "BRU", "network", NOW)
+        assert refused.value.code == "store-in-use"
+    finally:
+        process.kill()
+        await process.communicate()
     await (await Store.open(path, "BRU", "network", NOW)).close()
