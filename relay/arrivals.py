@@ -177,9 +177,8 @@ class Arrivals:
         assert one.opened is not None  # noqa: S101 - a shut envelope without error was verified
         core = one.opened.envelope.core
         if one.why == POISON:
-            detail = (
-                f"Envelope {core.id} of {core.origin} ended or failed this node when it was taken in; it is not opened any more."
-            )
+            how = f"failed this node ({one.failure})" if one.failure else "ended this node again and again"
+            detail = f"Envelope {core.id} of {core.origin} {how} when it was taken in; it is not opened any more."
             outcome.later.append(partial(self._say_poison, core))
         else:
             detail = f"Envelope {core.id} of {core.origin} is larger than the directory allows; it is not opened."

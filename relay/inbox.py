@@ -171,12 +171,13 @@ class Inbox:
         """Commit what can be of an envelope that can't be taken in: its header, else a sample of it."""
         if one.opened is not None and not one.shut and not isinstance(error, MemoryError):
             try:
-                shut = [Judged(one.delivery, replace(one.opened, content_key=b"", contents=()), shut=True)]
+                header, failure = replace(one.opened, content_key=b"", contents=()), type(error).__name__
+                shut = [Judged(one.delivery, header, shut=True, failure=failure)]
                 return shut, await self._commit(shut)
             except Exception as another:
                 error = another
-        failure = [Judged(one.delivery, error=failed(error))]
-        return failure, await self._commit(failure)
+        left = [Judged(one.delivery, error=failed(error))]
+        return left, await self._commit(left)
 
     async def _commit(self, judged: list[Judged]) -> Outcome:
         if all(isinstance(one.error, NotForUs) and not is_alone(one.delivery) for one in judged):

@@ -43,7 +43,8 @@ class Judged:
     """A delivery after it was opened: a batch with a verdict per message, a control envelope, or the error it is.
 
     An envelope that is ``shut`` was verified and not opened, ``why`` by a code. ``waits`` is the origin that an envelope claims
-    which the directory in force can't judge, and a newer one may; ``by`` is the version in force when it was judged.
+    which the directory in force can't judge, and a newer one may; ``by`` is the version in force when it was judged. ``failure``
+    is the kind of error that taking it in raised, if that is why it is shut.
     """
 
     delivery: Delivery
@@ -54,6 +55,7 @@ class Judged:
     why: str = POISON
     waits: str | None = None
     by: int = 0
+    failure: str = ""
 
 
 class Judging:

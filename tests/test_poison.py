@@ -28,7 +28,7 @@ from relay.rabbit import PrivateBroker
 from relay.receipts import Echo, Statement
 from relay.received import Act
 from relay.settings import load
-from relay.store import Connection, Store, attempts, incoming, outgoing, peers, said
+from relay.store import Connection, Store, attempts, incoming, outgoing, peers, said, samples
 from relay.store.tables import ATTEMPT
 from relay.submissions import Stored, Submission
 from relay.turns import IN_A_ROW, Turns
@@ -261,6 +261,7 @@ async def test_an_envelope_that_can_not_be_stored_is_taken_apart(both: Live, mon
     await both.start(B)
     await both.reaches(A, bad, B, "rejected")
     assert await code(both, bad) == "poison"
+    assert any("failed this node (ZeroDivisionError)" in detail for _, detail in await both[B].centre.store.read(samples.listed))
     for one in (first, last):
         await both.reaches(A, one, B, "accepted")
 

@@ -35,6 +35,7 @@ from relay.store import checkpoints, record, trees
 from relay.witnessed import Checkpoint, sign_checkpoint
 from tests.independent import verifier
 from tests.live import PATIENCE, Live, eventually, message, private_network
+from tests.said import said
 
 A, B, C = CENTRES = ("PRFA", "PRFB", "PRFC")
 
@@ -193,7 +194,7 @@ async def test_that_program_runs_wherever_its_few_files_are_put(live: Live, proo
     (tmp_path / "altered.json").write_bytes(forged(proof, ("envelope",)))
     (tmp_path / "root.json").write_bytes((live.network.folder / "root.json").read_bytes())
     words = [sys.executable, "-m", "tests.independent.verifier"]
-    for file, status, said in (("proof.json", 0, f"{B} signed delivered"), ("altered.json", 1, "proof-envelope")):
+    for file, status, expected in (("proof.json", 0, f"{B} signed delivered"), ("altered.json", 1, "proof-envelope")):
         run = partial(
             subprocess.run,
             [*words, file, "root.json"],
@@ -205,7 +206,7 @@ async def test_that_program_runs_wherever_its_few_files_are_put(live: Live, proo
         )
         done = await asyncio.to_thread(run)
         assert done.returncode == status, done.stderr
-        assert said in done.stdout + done.stderr
+        assert expected in done.stdout + done.stderr
 
 
 async def test_it_refuses_each_field_that_was_changed_as_the_relay_does(live: Live, shown: bytes) -> None:
@@ -493,16 +494,14 @@ async def test_who_received_is_answered_from_signed_receipts(live: Live, sent: s
     assert mine[C].accepted_at is None
 
 
-async def test_the_commands_ask_the_node(live: Live, sent: str, tmp_path: Path, capfd: Any) -> None:
+async def test_the_commands_ask_the_node(live: Live, sent: str, tmp_path: Path) -> None:
     """Who received it, its proof, the verification and the export, over the API."""
     api, config = Api(), ["--config", str(live.network.node_file(A))]
 
     async def run(*words: str, status: int = 0) -> str:
-        capfd.readouterr()
-        done = await asyncio.to_thread(cli.run, ["audit", *words, *config])
-        said = capfd.readouterr()
-        assert done == status, said.err
-        return str(said.out)
+        done, out = await asyncio.to_thread(said, ["audit", *words, *config])
+        assert done == status, (words, out)
+        return out
 
     task = asyncio.create_task(api.run(live[A]))
     try:

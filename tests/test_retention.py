@@ -6,13 +6,11 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-import io
 import itertools
 import json
 import os
 import re
 import shlex
-import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update as sql_update
 
-from relay import cli, messages, retention
+from relay import messages, retention
 from relay.api import Api
 from relay.audit import digest
 from relay.clock import iso, now_ms
@@ -45,6 +43,7 @@ from relay.store.outgoing import NewEnvelope
 from relay.store.tables import IDEMPOTENCY, INBOX_MESSAGE, OUTBOX_DELIVERY, OUTBOX_MESSAGE, SAMPLE
 from relay.submissions import Stored, Submission
 from tests.live import EXAMPLES, LANE, PATIENCE, Heard, Live, eventually, message, private_network
+from tests.said import said
 
 A, B = CENTRES = ("RETA", "RETB")
 ROOT = Path(__file__).resolve().parent.parent
@@ -329,7 +328,7 @@ async def test_an_envelope_that_lost_a_message_is_never_sent_again(live: Live, m
     await asyncio.sleep(0.6)  # longer than the loop that sends again needs
     assert metrics.resent.labels(B)._value.get() == resent
     sampled = await live[B].centre.store.read(samples.listed)
-    assert [code for code, _ in sampled if code != "from-the-future"] == []  # heartbeats of the clock that was set ahead
+    assert [one for one in sampled if one[0] != "from-the-future"] == []  # heartbeats of the clock that was set ahead
     found = (await row(live[A], stored.id)).row
     due = await centre.store.read(lambda connection: outgoing.load(connection, found.envelope))
     assert due is not None
@@ -582,25 +581,12 @@ async def test_a_purged_message_still_shows_its_states_over_http(live: Live, api
     await purged(live[A], stored.id)
 
 
-class OwnThread(io.StringIO):
-    """Keeps what the thread that made it writes: another's line may come in between a line of its own and the end of that."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._thread = threading.get_ident()
-
-    def write(self, text: str) -> int:
-        """Take what this thread writes."""
-        return super().write(text) if threading.get_ident() == self._thread else len(text)
-
-
 def relay(command: str, config: Path) -> str:
     """Run a command of the page against a node of this process; return what it wrote, without what the node logs meanwhile."""
     words = shlex.split(re.sub(r"--config \S+", f"--config {config}", command))
-    out = OwnThread()
-    with contextlib.redirect_stdout(out):
-        assert cli.run(words[1:]) == 0, command
-    return out.getvalue()
+    status, out = said(words[1:])
+    assert status == 0, command
+    return out
 
 
 async def test_the_commands_of_the_page_work_in_their_order(live: Live, api: httpx2.AsyncClient) -> None:
@@ -612,12 +598,12 @@ async def test_the_commands_of_the_page_work_in_their_order(live: Live, api: htt
     text = HOWTO.read_text(encoding="utf-8")
     typed = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
     config = live.network.node_file(B)
-    said = [await asyncio.to_thread(relay, command.replace(" ID ", f" {kept.id} "), config) for command in typed]
+    wrote = [await asyncio.to_thread(relay, command.replace(" ID ", f" {kept.id} "), config) for command in typed]
     assert [command.split()[2] for command in typed] == ["run", "run", "hold", "list", "lift"]
-    assert said[0] == said[1]
-    assert said[0].split()[:2] == [due.id, "received"]
-    assert said[3].startswith(kept.id)
-    assert "order 17/2026" in said[3]
+    assert wrote[0] == wrote[1]
+    assert wrote[0].split()[:2] == [due.id, "received"]
+    assert wrote[3].startswith(kept.id)
+    assert "order 17/2026" in wrote[3]
     assert await is_purged(live[B], due.id)
     assert await asyncio.to_thread(relay, "relay retention list --json --config x", config) == '{"holds":[]}\n'
     await purged(live[A], due.id)
