@@ -19,7 +19,7 @@ from relay.settings import load
 from relay.submissions import Stored, Submission
 from tests import killed as killed_at
 from tests.forked import Forked
-from tests.live import Live, eventually, message, private_network
+from tests.live import PATIENCE, Live, eventually, message, private_network
 
 A, B = CENTRES = ("KILLA", "KILLB")
 
@@ -36,6 +36,14 @@ async def live(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) 
         await nodes.close()
 
 
+@pytest.fixture(autouse=True)
+async def a_ends(live: Live) -> AsyncIterator[None]:
+    """End A after each test, also after one that fails: the next runs it as a process, on the same store."""
+    yield
+    if A in live.nodes:
+        await live.stop(A)
+
+
 async def killed(live: Live, point: Point, act: Callable[[httpx2.AsyncClient, Callable[[], None]], Awaitable[Any]]) -> None:
     """Run A as a process, do something that reaches a point, and start A again in this process once it was killed there.
 
@@ -46,7 +54,7 @@ async def killed(live: Live, point: Point, act: Callable[[httpx2.AsyncClient, Ca
     headers = {"Authorization": f"Bearer {live.network.token(A, 'system')}"}
     url = f"http://{load(config).api.listen}"
     try:
-        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=20, trust_env=False) as client:
+        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE, trust_env=False) as client:
 
             async def ready() -> bool:
                 with contextlib.suppress(httpx2.TransportError):
@@ -71,13 +79,12 @@ async def test_behind_the_commit_of_a_submission(live: Live) -> None:
         await client.post("/v1/messages", content=raw, headers={"Idempotency-Key": "one"})
 
     await killed(live, Point.OUTBOX_COMMIT_AFTER, submit)
-    (first,) = await live.take(B, wait=20)
+    (first,) = await live.take(B, wait=PATIENCE)
     assert first.raw == raw
     again = (await live[A].outbox.submit([Submission(raw, messages.parse(raw), "system/one")]))[0]
     assert isinstance(again, Stored)
     assert again.id == first.id
     await live.reaches(A, first.id, B, "delivered")
-    await live.stop(A)
 
 
 async def test_behind_the_commit_of_an_arrival_before_its_acknowledgement(live: Live) -> None:
@@ -89,10 +96,9 @@ async def test_behind_the_commit_of_an_arrival_before_its_acknowledgement(live: 
 
     sent: list[Stored] = []
     await killed(live, Point.INBOX_COMMIT_AFTER, receive)
-    assert [one.id for one in await live.take(A, wait=20)] == [sent[0].id]
+    assert [one.id for one in await live.take(A, wait=PATIENCE)] == [sent[0].id]
     await live.reaches(B, sent[0].id, A, "delivered")
     assert await live.take(A, wait=0.5) == []
-    await live.stop(A)
 
 
 async def test_behind_the_commit_of_the_systems_word(live: Live) -> None:
@@ -109,4 +115,3 @@ async def test_behind_the_commit_of_the_systems_word(live: Live) -> None:
     await killed(live, Point.ACKNOWLEDGE_COMMIT_AFTER, take)
     await live.reaches(B, sent[0].id, A, "delivered")
     assert await live.take(A, wait=0.5) == []
-    await live.stop(A)

@@ -210,17 +210,19 @@ def test_the_death_of_its_parent_ends_it(tmp_path: Path) -> None:
     script = (
         "import sys, time, pathlib; from relay.rabbit import PrivateBroker as P;"
         "p = P(pathlib.Path(sys.argv[1])); p._await = lambda *_: None; p.start();"
-        "print(p._watch.mark, flush=True); time.sleep(60)"
+        "print(p._watch.mark, flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "r")], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout
-    mark = parent.stdout.readline().strip()
-    parent.stdout.close()
-    deadline = time.monotonic() + 60
-    while (begun := len(marked(mark))) < 3 and time.monotonic() < deadline:  # server, port mapper, and what these start
-        time.sleep(0.1)
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
+    try:
+        assert parent.stdout
+        mark = parent.stdout.readline().strip()
+        parent.stdout.close()
+        deadline = time.monotonic() + 60
+        while (begun := len(marked(mark))) < 3 and time.monotonic() < deadline:  # server, port mapper, and what these start
+            time.sleep(0.1)
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
     assert begun >= 3
     deadline = time.monotonic() + 60
     while marked(mark) and time.monotonic() < deadline:
