@@ -44,7 +44,7 @@ from relay.store import Connection, clocks, compared, directories, parked, recor
 from relay.store.tables import IDEMPOTENCY, INBOX_MESSAGE
 from relay.submissions import Stored
 from tests.crash import Crashing, armed
-from tests.live import EXAMPLES, eventually, message, private_network, redirect, signatures
+from tests.live import EXAMPLES, PATIENCE, eventually, message, private_network, redirect, signatures
 from tests.rotation import add as add_key
 from tests.rotation import alter, change_keys, now
 from tests.test_recall import cancel, ciphertext, reference
@@ -157,7 +157,7 @@ class World:
     async def given(self, state: str = "delivered", **fields: Any) -> tuple[Stored, bytes]:
         """Submit a message, and wait until B's system was given it; it is not acknowledged."""
         stored, raw = await self.accepted(state, **fields)
-        assert stored.id in [one.id for one in await self.live.hand_out(B, 5)]
+        assert stored.id in [one.id for one in await self.live.hand_out(B, PATIENCE)]
         return stored, raw
 
 
@@ -196,13 +196,13 @@ async def sending(world: World) -> Callable[[], Awaitable[Any]]:
 async def giving(world: World) -> Callable[[], Awaitable[Any]]:
     """Let the system ask for messages."""
     await world.accepted()
-    return lambda: world.live.hand_out(B, 5)
+    return lambda: world.live.hand_out(B, PATIENCE)
 
 
 async def acknowledging(world: World) -> Callable[[], Awaitable[Any]]:
     """Let the system acknowledge; unanswered, it does so again when it is given the same, or knows that it has it."""
     stored, _ = await world.accepted()
-    given = await world.live.hand_out(B, 5)
+    given = await world.live.hand_out(B, PATIENCE)
     world.later.append(lambda: world.live.acknowledge(B, [one for one in given if one.id == stored.id]))
     return lambda: world.live.acknowledge(B, given)
 
@@ -249,8 +249,12 @@ async def losing_for_good(world: World) -> Callable[[], Awaitable[Any]]:
 
 async def expiring(world: World) -> Callable[[], Awaitable[Any]]:
     """Let a deadline pass at a centre that is off."""
-    soon = (datetime.now(UTC) + timedelta(seconds=0.4)).isoformat()
-    return lambda: world.send("expired", to=[C], expires_at=soon)
+
+    async def send() -> None:
+        soon = (datetime.now(UTC) + timedelta(seconds=1.5)).isoformat()
+        await world.send("expired", to=[C], expires_at=soon)
+
+    return send
 
 
 def ordering(verb: str) -> Scene:
@@ -388,7 +392,7 @@ async def gone(world: World, stored: Stored, centre: str) -> None:
 async def recalling(world: World) -> Callable[[], Awaitable[Any]]:
     """Take back what the system has."""
     stored, raw = await world.accepted()
-    await world.live.take(B, 5)
+    await world.live.take(B, PATIENCE)
 
     async def recall() -> None:
         taken_back = await world.live.promise(A, cancel(stored, raw))
@@ -402,7 +406,7 @@ async def narrowing(world: World) -> Callable[[], Awaitable[Any]]:
     """Leave one of two out of an update: the withdrawal is committed with it, or neither is."""
     stored, raw = await world.accepted(to=[B, C])
     for centre in (B, C):
-        await world.live.take(centre, 5)
+        await world.live.take(centre, PATIENCE)
     narrower = renew(stored, raw, to=[B], case_number=f"NARROW-{stored.id}")
 
     async def again() -> None:
@@ -417,10 +421,10 @@ async def narrowing(world: World) -> Callable[[], Awaitable[Any]]:
 async def recalling_onward(world: World) -> Callable[[], Awaitable[Any]]:
     """Take back at A what B passed on to C: B takes it back from C, once."""
     stored, raw = await world.accepted(tlp="GREEN")
-    await world.live.take(B, 5)
+    await world.live.take(B, PATIENCE)
     passed, _ = await world.send(origin=B, to=[C], tlp="GREEN", references=[reference(stored, raw, "releases")])
     await world.live.reaches(B, passed.id, C, "accepted")
-    await world.live.take(C, 5)
+    await world.live.take(C, PATIENCE)
 
     async def recall() -> None:
         taken_back = await world.live.promise(A, cancel(stored, raw))
@@ -469,7 +473,7 @@ def keeping(verb: str) -> Scene:
 
     async def scene(world: World) -> Callable[[], Awaitable[Any]]:
         stored, raw = await world.accepted()
-        await world.live.take(B, 5)
+        await world.live.take(B, PATIENCE)
 
         async def hold() -> None:
             with world.live.at(B), contextlib.suppress(Conflict):
@@ -691,7 +695,7 @@ def asking(method: str, path: str, step: str) -> Scene:
         before = len(await leaves(world.live, A, step))
 
         async def ask() -> int:
-            async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=10, trust_env=False) as client:
+            async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE, trust_env=False) as client:
                 while True:
                     with contextlib.suppress(httpx2.ConnectError):
                         return int((await client.request(method, path)).status_code)
@@ -849,7 +853,8 @@ async def outcomes(
 
 def again(network: Network, broker: PrivateBroker, folder: Path, vhost: str) -> Network:
     """Return a network like another, with the same accounts, on a virtual host of its own."""
-    with httpx2.Client(base_url=broker.management_url, auth=(broker.admin, broker.password), trust_env=False) as client:
+    given: dict[str, Any] = {"base_url": broker.management_url, "auth": (broker.admin, broker.password), "timeout": PATIENCE}
+    with httpx2.Client(**given, trust_env=False) as client:
         client.put(f"/api/vhosts/{vhost}").raise_for_status()
     shutil.copytree(network.folder, folder)
     for file in (*folder.rglob("*.toml"), folder / "network.json"):
