@@ -20,7 +20,7 @@ from relay.envelope import Core, Envelope
 from relay.errors import NotAuthentic, NotForUs, OverLimit, Rejected, RelayError
 from relay.intake import MAX_GROUP, is_alone
 from relay.judging import POISON, Judged, Verdict
-from relay.keeping import Kept, Recall, told
+from relay.keeping import Kept, Recall, tally, told
 from relay.limits import Gate
 from relay.log import Event
 from relay.poison import Asking, digest
@@ -273,6 +273,7 @@ class Arrivals:
     def _count(self, envelope: Envelope, kept: Sequence[Kept | None], taken: Taken) -> None:
         core, metrics = envelope.core, self._centre.metrics
         metrics.accepted.labels(core.origin).inc(len(taken.accepted))
+        metrics.count("received", tally(one for at in taken.accepted if (one := kept[at]) is not None))
         metrics.stages["handover"].enter(len(taken.accepted))
         metrics.duplicates.labels(core.origin).inc(len(taken.duplicate))
         metrics.forks.labels(core.origin).inc(len(taken.forked))

@@ -10,6 +10,7 @@ so itself; more than the most is refused at submit (``bad-retention``) and cut d
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -52,19 +53,26 @@ class Answer:
 class Kept:
     """What is kept of one message; times in milliseconds since the Unix epoch, ``hours`` of a request's reply clock.
 
-    ``correlation`` is for the log alone. Not frozen, since making a frozen one of ten fields takes four times as long.
+    ``correlation`` is for the log alone, ``crime_types`` for what is counted. Not frozen, since making a frozen one of ten fields
+    takes four times as long.
     """
 
     kind: str
     purge_at: int
     tokens: str
     handling: str
+    crime_types: tuple[str, ...]
     warnings: tuple[Problem, ...] = ()
     refers: tuple[tuple[str, str], ...] = ()
     recall: Recall | None = None
     hours: int | None = None
     answers: tuple[Answer, ...] = ()
     correlation: str | None = None
+
+    @property
+    def as_named(self) -> str:
+        """The kind that the message names: an update or cancel is one, whatever kind it takes back."""
+        return self.recall.kind if self.recall else self.kind
 
 
 class Keeper:
@@ -84,6 +92,7 @@ class Keeper:
             purge_at=self._purge_at(message, inner.kind, now),
             tokens=self._tokens(message, inner.kind, origin),
             handling=message.handling,
+            crime_types=message.crime_types,
             warnings=messages.warnings(message),
             refers=tuple((one.relation, one.id) for one in message.references) if message.references else (),
             recall=recall(message),
@@ -145,10 +154,15 @@ def told(envelope: Envelope, kept: Sequence[Kept | None], positions: Iterable[in
         size = max(len(envelope.ciphertexts[position]) - OVERHEAD_BYTES, 0)
         line: dict[str, object] = {"message": envelope.core.messages[position].id, "size": size}
         if position < len(kept) and (known := kept[position]) is not None:
-            line["kind"] = known.recall.kind if known.recall else known.kind
+            line["kind"] = known.as_named
             if known.correlation is not None:
                 line["correlation"] = known.correlation
         yield line
+
+
+def tally(kept: Iterable[Kept]) -> Counter[tuple[str, str]]:
+    """Return how many messages there are of each kind and crime type; one of several crime types counts under each."""
+    return Counter((one.as_named, crime_type) for one in kept for crime_type in one.crime_types)
 
 
 def _answers(reply: Reply) -> tuple[Answer, ...]:

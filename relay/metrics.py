@@ -2,15 +2,15 @@
 
 Each node has a registry of its own, so several can live in one process (tests); ``prometheus_client``'s figures of the process
 and of the platform stand in it, too. Names and units follow Prometheus' conventions (prometheus.io/docs/practices/naming). Labels
-are bounded: peers, lanes, codes and outcomes (:data:`LABELS`); never an id, never content. Label children are looked up once and
-kept by the caller where the path is hot; a peer that left the directory is forgotten (:meth:`Metrics.forget`).
+are bounded: peers, lanes, kinds, crime types, codes and outcomes (:data:`LABELS`); never an id, never content. Label children are
+looked up once and kept by the caller where the path is hot; a peer that left the directory is forgotten (:meth:`Metrics.forget`).
 
 What passes through the node does so in *stages*, and each says the same four things of itself (:class:`Stage`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
@@ -28,7 +28,9 @@ LABELS: dict[str, str] = {
     "act": "what an operator did: " + ", ".join(ACTS),
     "centre": "this centre's id",
     "code": "a code of the error catalogue, or of what the relay does by itself",
+    "crime_type": "a code of the list of crime types",
     "direction": "sent or taken",
+    "kind": "a kind of message",
     "lane": "a queue of its own: a precedence, exercise, control or poison",
     "lanes": "the lanes of messages, the most urgent first",
     "network": "the first 12 hex digits of the network's id",
@@ -89,6 +91,13 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._about_the_node()
         self._stages()
+        self.messages = self._counter(
+            "relay_messages",
+            "Messages submitted here (sent) or stored from peers (received); one of several crime types counts under each.",
+            "side",
+            "kind",
+            "crime_type",
+        )
         self._sending()
         self._open()
         self._receiving()
@@ -107,6 +116,11 @@ class Metrics:
             self.store_trouble.labels(code).set(0)
         for act in ACTS:
             self.acts.labels(act)
+
+    def count(self, side: str, tally: Mapping[tuple[str, str], int]) -> None:
+        """Count messages on a side of :data:`SIDES`, by kind and crime type."""
+        for (kind, crime_type), number in tally.items():
+            self.messages.labels(side, kind, crime_type).inc(number)
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""

@@ -24,7 +24,7 @@ from relay.batches import Batch, Entry, batches
 from relay.centre import Centre
 from relay.codes import precedence_rank
 from relay.errors import Busy, Conflict, NotReady, Refused, RelayError, StoreTrouble
-from relay.keeping import told
+from relay.keeping import tally, told
 from relay.log import Event
 from relay.points import Point
 from relay.seal import Addressee, Draft, Sealed
@@ -293,6 +293,7 @@ class Outbox:
             count = len(new.envelope.core.messages)
             self._centre.metrics.submitted.labels(new.envelope.core.lane).inc(count)
             self._centre.metrics.batch.observe(count)
+            self._centre.metrics.count("sent", tally(new.kept))
         return dict(zip(numbers, envelopes, strict=True))
 
     def _sealable(self, batches: list[Batch], group: list[_Request]) -> list[Batch]:

@@ -148,6 +148,25 @@ def test_a_peer_that_left_has_no_gauge_and_keeps_its_counters() -> None:
     assert metrics.by_peer(metrics.accepted) == {B: 1, C: 1}
 
 
+async def test_messages_are_counted_by_kind_and_crime_type(live: Live) -> None:
+    """At both ends, once for each of their crime types."""
+    about = {"kind": "seizure", "crime_type": "environment.waste"}
+    of = [(A, "sent", about), (B, "received", about), (B, "received", {**about, "kind": "alert"})]
+
+    def counted() -> list[float]:
+        found = (value(live, centre, "relay_messages_total", side=side, **labels) for centre, side, labels in of)
+        return [max(one, 0) for one in found]
+
+    sent, changed, _ = counted()
+    types = {"crime_types": ["environment.waste", "drugs.precursors"]}
+    one = await live.submit(A, message(case_number="COUNTED", to=[B], **types))
+    await live.reaches(A, one.id, B, "accepted")
+    await live.take(B)
+    await live.reaches(A, one.id, B, "delivered")
+    assert counted() == [sent + 1, changed + 1, 0]
+    assert value(live, B, "relay_messages_total", side="received", kind="seizure", crime_type="drugs.precursors") == 1
+
+
 async def test_a_loop_that_is_held_up_is_seen() -> None:
     """The lag is about as long as what held the event loop up, and the worst of some seconds stays in sight."""
     lag = Lag()

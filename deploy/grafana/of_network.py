@@ -138,6 +138,15 @@ def _traffic() -> Row:
                 "falls to nothing has a quiet night, or a system that can't reach its node: look at refused messages there.",
                 [Query(rate("relay_submitted_messages_total", OF, "centre"), "{{centre}}")],
                 unit=RATE,
+                width=12,
+            ),
+            lines(
+                "Messages by crime type",
+                "Messages an hour that came to the centres shown, by crime type; one of several crime types counts under each, "
+                "and one for several centres at each of them. A type that rises by itself may be a new trend, or a system that "
+                "repeats itself: the page Messages of a centre's console says which.",
+                [Query(f'sum by (crime_type) (increase(relay_messages_total{{{OF}, side="received"}}[1h]))', "{{crime_type}}")],
+                width=12,
             ),
             lines(
                 "Messages delivered",
@@ -145,6 +154,7 @@ def _traffic() -> Row:
                 "and its inbox grows.",
                 [Query(rate("relay_delivered_messages_total", OF, "centre"), "{{centre}}")],
                 unit=RATE,
+                width=12,
             ),
             lines(
                 "Seconds from submit to receipt",
@@ -154,6 +164,7 @@ def _traffic() -> Row:
                 [end_to_end(share, promise, OF) for promise in ("accepted", "delivered") for share in ("0.5", "0.95", "0.99")],
                 unit=SECONDS,
                 runbooks=UNRECEIPTED,
+                width=12,
             ),
         ],
     )
