@@ -150,6 +150,29 @@ async def test_a_log_that_finds_no_room_is_emptied_when_there_is_some(tmp_path: 
             await store.close()
 
 
+async def test_a_log_that_is_still_read_is_emptied_when_nobody_reads_it(tmp_path: Path) -> None:
+    """Somebody who reads the store for long keeps what was purged in the log, and no longer: the next write empties it."""
+    file = tmp_path / "relay.db"
+    store = await Store.open(file, "AAA", "0" * 64, 0)
+    reader = sqlite3.connect(file, isolation_level=None)
+    try:
+        await store.write(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout=50").all())
+        await store.write(lambda connection: connection.exec_driver_sql("CREATE TABLE told (what TEXT)"))
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM told").fetchall()
+        await store.write(lambda connection: connection.exec_driver_sql("INSERT INTO told VALUES ('purged')"))
+        await store.scrub()
+        log = tmp_path / "relay.db-wal"
+        assert log.stat().st_size > 0
+        assert await store.write(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout").scalar()) == 50
+        reader.execute("ROLLBACK")
+        await store.write(lambda _: None)
+        assert log.stat().st_size == 0
+    finally:
+        reader.close()
+        await store.close()
+
+
 async def test_a_writer_that_ends_takes_the_node_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever ends the thread that writes, nobody waits for it in vain: the store says so, and the node's watch raises it."""
     store = await Store.open(tmp_path / "relay.db", "AAA", "0" * 64, 0)

@@ -133,7 +133,7 @@ class Writer:
         self.damage: RelayError | None = None
         self.trouble: RelayError | None = None
         self.timed: Callable[[float], object] = lambda _seconds: None
-        self._scrub = False
+        self._scrub = self._scrub_waits = False
         self._connection: Connection | None = None
         self._thread.start()
 
@@ -148,11 +148,11 @@ class Writer:
         return await future
 
     async def scrub(self) -> None:
-        """Empty the write-ahead log behind the next transaction, as far as no reader still needs it.
+        """Empty the write-ahead log behind the next transaction.
 
-        When the disk has no room for that, it is done behind the first transaction that finds some.
+        While a reader still needs it, or the disk has no room for that, it is tried behind each transaction until it is empty.
         """
-        self._scrub = True
+        self._scrub, self._scrub_waits = True, True
         await self.run(lambda _: None)
 
     async def close(self) -> None:
@@ -228,15 +228,23 @@ class Writer:
         return self.damage
 
     def _empty_log(self) -> None:
+        """Empty the log if that was asked for; only the first try waits for readers, the others come with every commit."""
         if not self._scrub or self._connection is None:
             return
+        cursor = self._connection.connection.cursor()
         try:
-            self._connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            (patience,) = cursor.execute("PRAGMA busy_timeout").fetchone()
+            cursor.execute(f"PRAGMA busy_timeout={patience if self._scrub_waits else 0}")
+            self._scrub_waits = False
+            try:
+                (busy, _, _) = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                cursor.execute(f"PRAGMA busy_timeout={patience}")
         except self._engine.dialect.loaded_dbapi.Error as error:
             if is_damage(error):
                 self.judge(error, "written")
         else:
-            self._scrub = False
+            self._scrub = bool(busy)
 
     def _connect(self) -> Connection:
         if self._connection is None:
