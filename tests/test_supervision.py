@@ -23,6 +23,7 @@ import aio_pika
 import httpx2
 import pytest
 from aio_pika.abc import AbstractChannel
+from aiormq.exceptions import ChannelAccessRefused, ChannelInvalidStateError
 from pamqp import frame
 from pamqp.commands import Channel, Connection
 from structlog.testing import capture_logs
@@ -388,13 +389,28 @@ async def test_a_forbidden_publication_costs_one_channel(well: Live) -> None:
     before = link(well[A])
     channel: AbstractChannel = cast("Any", before.exchange).channel
     foreign = await channel.get_exchange(exchange(B), ensure=False)
-    before._pulse.rest(asyncio.get_running_loop().time() + PATIENT)  # a ping on the closed channel might fail before it says why
     with contextlib.suppress(Exception, asyncio.CancelledError):
         await foreign.publish(aio_pika.Message(b"x"), control_key(B, A))
     await eventually(before.lost.is_set)
     assert before.why.code == "broker-refused"
     await arrives(well, A, B)
     await arrives(well, B, A)
+
+
+async def test_a_ping_that_fails_first_does_not_hide_why_the_broker_closed_the_channel(well: Live) -> None:
+    """What the broker says of the channel comes a moment after what waits on it has failed; the link is lost for that reason."""
+    before = link(well[A])
+
+    class Closing:
+        async def publish(self, *_: object, **__: object) -> None:
+            refusal = ChannelAccessRefused("ACCESS_REFUSED - access to exchange refused")
+            asyncio.get_running_loop().call_later(0.05, before._closed, None, refusal)
+            raise ChannelInvalidStateError
+
+    await before._ping(cast("Any", Closing()))
+    assert before.lost.is_set()
+    assert before.why.code == "broker-refused"
+    await arrives(well, A, B)
 
 
 async def test_an_envelope_that_is_forbidden_each_time_stops_no_other(well: Live, monkeypatch: pytest.MonkeyPatch) -> None:

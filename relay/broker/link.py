@@ -35,6 +35,7 @@ CONNECT_SECONDS = 10.0
 STEP_SECONDS = 10.0
 ASK_SECONDS = 3.0
 CLOSE_SECONDS = 1.0
+REASON_SECONDS = 0.5
 STEADY_SECONDS = 5.0  # how long all must be well before the next pauses are short again
 BLOCKED_SECONDS = 0.05  # a connection that is not blocked says so without waiting at all
 NAME_LENGTH = 40
@@ -289,11 +290,18 @@ class Link:
         except DeliveryError:  # the queue is full: an answer all the same
             self._answered(taken=False, unbound=False)
         except FAILURES as error:
-            self.lose(troubles.of_loss(error, self._plan.url))
+            await self._lose_soon(troubles.of_loss(error, self._plan.url))
         except asyncio.CancelledError:
             if asked_to_end():
                 raise
-            self.lose(troubles.lost())
+            await self._lose_soon(troubles.lost())
+
+    async def _lose_soon(self, why: BrokerTrouble) -> None:
+        """Give the link up as well when, a moment later, nothing else did: the broker's own reason may be under way."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REASON_SECONDS):
+                await self.lost.wait()
+        self.lose(why)
 
     def _answered(self, *, taken: bool, unbound: bool) -> None:
         self._unbound = unbound
