@@ -25,11 +25,12 @@ from relay.views.checks import Check
 from relay.views.network import LateAlarm, Network, network
 from relay.web.served import Readiness
 from tests.live import Live, eventually, message, private_network
+from tests.watched import DEPLOY
 
 A, B, C = CENTRES = ("CKA", "CKB", "CKC")
 OF_A_NODE = [
-    "ready", "broker", "store", "disk", "backlog", "directory", "keys", "peers", "unreceipted", "dead", "quarantine", "requests",
-    "audit", "clocks", "comparison",
+    "ready", "broker", "store", "disk", "backlog", "directory", "keys", "peers", "unreceipted", "dead", "held", "quarantine",
+    "requests", "audit", "clocks", "comparison",
 ]  # fmt: skip
 
 
@@ -162,6 +163,7 @@ def observation(**seen: Any) -> Observation:
     [
         ("dead", {"sent_aside": SetAside(dead=3)}, "3 messages sent"),
         ("dead", {"received_aside": SetAside(dead=2)}, "2 received"),
+        ("held", {"sent_aside": SetAside(held=3, held_since=-checks.HELD_ATTENTION_MS)}, "3 (a sent message"),
         ("quarantine", {"received_aside": SetAside(quarantined=4)}, "4 authentic messages"),
         ("requests", {"received": Answers(5, 1)}, "1 of 5 answers owed here"),
         ("requests", {"asked": Answers(7, 2)}, "2 of 7 owed by peers"),
@@ -176,6 +178,16 @@ def test_what_is_set_aside_or_overdue_is_a_warning(check_: str, seen: dict[str, 
     assert made.action
     assert look(observation()).state == "ok"
     assert look(None).state == "unknown"
+
+
+def test_what_is_held_since_this_watch_is_well() -> None:
+    """An operator may park a message; from when on somebody is asked about it is the same as in the alert."""
+    look = observation(at=checks.HELD_ATTENTION_MS, sent_aside=SetAside(held=1, held_since=1), received_aside=SetAside(held=2))
+    made = checks._held(look)
+    assert (made.state, made.action) == ("ok", "")
+    assert "Held by operators: 3" in made.detail
+    rule = (DEPLOY / "prometheus" / "rules" / "RelayMessageHeldLong.yml").read_text(encoding="utf-8")
+    assert f"relay_oldest_held_seconds > {checks.HELD_ATTENTION_MS // 1000}" in rule
 
 
 async def test_what_the_network_says_is_judged(live: Live) -> None:

@@ -31,6 +31,7 @@ URGENT = ("flash", "immediate")
 INBOX_ATTENTION = 10_000
 FREE_ATTENTION = 4  # times the disk floor
 OFFSET_ATTENTION, OFFSET_WRONG = 5.0, 300.0  # seconds
+HELD_ATTENTION_MS = 8 * 3_600_000  # a watch: who held it has gone home
 COUNTERSIGNED_ATTENTION = 10  # times the pause between two checkpoints
 NAMED = 5
 
@@ -66,6 +67,7 @@ async def checks(node: Served, readiness: Readiness) -> Checks:
         _peers(seen, MISSED * node.centre.settings.repair.heartbeat_seconds),
         _unreceipted(seen),
         _dead(observed),
+        _held(observed),
         _quarantine(observed),
         _requests(observed),
         await _audit(node),
@@ -184,6 +186,20 @@ def _dead(observed: Observation | None) -> Check:
     return _found(
         "dead", "warning", text, "Replay or discard each: `relay message list --state dead`, or Trouble in the console."
     )
+
+
+def _held(observed: Observation | None) -> Check:
+    if observed is None:
+        return _unknown("held")
+    sides = (observed.sent_aside, observed.received_aside)
+    if not (count := sum(side.held for side in sides)):
+        return ok("held", "No message is held.")
+    since = min((side.held_since for side in sides if side.held_since is not None), default=observed.at)
+    text = f"Held by operators: {count} (a sent message once for each recipient), the first since {iso(since)}."
+    if observed.at - since < HELD_ATTENTION_MS:
+        return ok("held", text)
+    action = "Ask who held it and why, then release or discard: `relay message list --state held`."
+    return _found("held", "warning", text, action)
 
 
 def _quarantine(observed: Observation | None) -> Check:
