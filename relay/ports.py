@@ -2,6 +2,7 @@
 
 They lie below the range from which the system picks ports for outgoing connections. ``$RELAY_PORTS`` (``FIRST-LAST``) narrows the
 choice, so that several who choose at the same time keep out of each other's way: nothing holds a port until it is listened on.
+For the same reason a process is given none twice, as long as there are others.
 
 Errors raised: ``Misconfigured`` with the code ``bad-port-range``.
 """
@@ -11,25 +12,42 @@ from __future__ import annotations
 import os
 import random
 import socket
+from collections.abc import Iterable
 
 from relay.errors import Misconfigured
 
 HOST = "127.0.0.1"
 RANGE = "15000-32000"
 FEWEST = 100
-"""Ports that a range must have, or the choice would end by going round and round."""
+"""Ports that a range must have, so that there is a choice."""
+
+_given: set[int] = set()
 
 
 def free_ports(count: int) -> list[int]:
     """Return ports on which nothing listens at this moment."""
     first, last = _range()
-    ports: list[int] = []
-    while len(ports) < count:
-        port = random.randint(first, last)  # noqa: S311  not a secret
-        with socket.socket() as probe:
-            if port not in ports and probe.connect_ex((HOST, port)) != 0:
-                ports.append(port)
+    fresh = set(range(first, last + 1)) - _given
+    if (ports := _free(fresh, count)) is None:
+        _given.clear()
+        ports = _free(range(first, last + 1), count)
+    if ports is None:
+        raise Misconfigured("bad-port-range", f"Of the ports {first} to {last} of this machine not {count} are free.")
+    _given.update(ports)
     return ports
+
+
+def _free(among: Iterable[int], count: int) -> list[int] | None:
+    """Return so many free ports among these, drawn by lot, or None when there are not as many."""
+    ports: list[int] = []
+    drawn = list(among)
+    random.shuffle(drawn)
+    while drawn and len(ports) < count:
+        port = drawn.pop()
+        with socket.socket() as probe:
+            if probe.connect_ex((HOST, port)) != 0:
+                ports.append(port)
+    return ports if len(ports) == count else None
 
 
 def _range() -> tuple[int, int]:

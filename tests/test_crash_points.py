@@ -867,6 +867,7 @@ def again(network: Network, broker: PrivateBroker, folder: Path, vhost: str) -> 
     return made
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("group", GROUPS)
 async def test_a_node_that_ends_anywhere_keeps_its_promise(outcomes: dict[str, asyncio.Task[None]], group: str) -> None:
     """Its power cut at each point in turn and started again: each message has one end, told truly, and nothing is stuck."""

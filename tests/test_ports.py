@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from relay import ports
 from relay.errors import Misconfigured
 from relay.ports import HOST, free_ports
 
@@ -20,6 +21,18 @@ def test_ports_are_distinct_free_and_in_the_range(monkeypatch: pytest.MonkeyPatc
         assert len(set(found)) == 20
         assert port not in found
         assert all(first <= one <= first + 100 for one in found)
+
+
+def test_no_port_is_given_twice_while_there_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was chosen for something that does not listen yet is nobody else's; when all were given the choice begins anew."""
+    monkeypatch.setenv("RELAY_PORTS", "32500-32600")
+    monkeypatch.setattr(ports, "_given", set())
+    found = [port for _ in range(9) for port in free_ports(10)]
+    assert len(set(found)) == 90
+    assert len(free_ports(50)) == 50
+    with pytest.raises(Misconfigured, match="not 200 are free") as refused:
+        free_ports(200)
+    assert refused.value.code == "bad-port-range"
 
 
 @pytest.mark.parametrize("given", ["", "15000", "a-b", "15000-15050", "20000-15000", "80-9000", "15000-70000", "-1-20000"])
