@@ -330,6 +330,7 @@ async def test_a_rewritten_history_is_caught_by_its_witnesses(live: Live) -> Non
     await send(live)
     await countersigned(live)
     await live.stop(A, B, C)
+    await live.purge(A, topology.CONTROL)  # what they still said to A would tell it
     rewrite(live, ALTERED, *WITHOUT_TREE, *WITHOUT_CHECKPOINTS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RELAY_AUDIT__CHECKPOINT_SECONDS", "3600")

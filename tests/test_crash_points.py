@@ -20,7 +20,7 @@ import httpx2
 import pytest
 from sqlalchemy import insert, update
 
-from relay import copies, deadlines, recovery, retention, topology
+from relay import copies, deadlines, recovery, requests, retention, topology
 from relay.api import Api
 from relay.audit import AuditStep
 from relay.centre import Centre
@@ -844,6 +844,8 @@ async def outcomes(
         patch.setattr(deadlines, "FAR_SECONDS", 1.0)
         patch.setattr(deadlines, "NEAR_SECONDS", 0.2)
         patch.setattr(retention, "FIRST_SECONDS", 86400.0)
+        patch.setattr(requests, "TICK_SECONDS", 86400.0)  # the node itself looks at its start alone
+        patch.setattr(requests, "IDLE_SECONDS", 86400.0)
         tasks = {group: asyncio.create_task(go(number, group)) for number, group in enumerate(GROUPS)}
         yield tasks
         for task in tasks.values():
