@@ -236,7 +236,7 @@ def test_check_says_of_each_part_how_it_is(station: Network) -> None:
     until(well)
     assert [line.split()[1] for line in said.out.splitlines()] == [
         "settings", "node", "ready", "broker", "store", "disk", "backlog", "directory", "keys", "peers", "unreceipted", "dead",
-        "quarantine", "requests", "audit", "clocks", "comparison",
+        "held", "quarantine", "requests", "audit", "clocks", "comparison",
     ]  # fmt: skip
     until(partial(well, "--json"))
     assert {one["state"] for one in json.loads(said.out)} == {"ok"}
