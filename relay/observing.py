@@ -2,7 +2,7 @@
 
 A look reads the store in steps of some ten milliseconds and leaves its readers free as long after each step; after a look it
 rests twenty times as long as the look kept the processor busy, so what is observed is old, and not the node slow, when there is
-very much of it. What a look only waited for counts for nothing: the next one after a stall of the machine of ten seconds would
+very much of it. What a look only waited for counts for nothing, else the next one after the machine stalled for ten seconds would
 come minutes later. A million open messages cost 0.1 s of CPU in 4 steps when they are 64 to an envelope, and 3.3 s in 250 steps,
 then a minute of rest, when each has its own; what is settled costs nothing, and of a million received messages the half that
 waits or is dead 30 to 90 ms (two cores shared with others, by the process's own clock of CPU).

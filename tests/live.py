@@ -11,7 +11,7 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import httpx2
 import pytest
 
 from relay import log, messages, topology
+from relay.api import Api
 from relay.centre import Centre
 from relay.directory import Directory, Signatures, digest, sign
 from relay.envelope import new_id
@@ -31,7 +32,7 @@ from relay.network import Network, load_network, write_network
 from relay.node import Node, open_node
 from relay.rabbit import Management, PrivateBroker
 from relay.seal import Addressee, Draft, Sealed, Sealer
-from relay.settings import load
+from relay.settings import Settings, load
 from relay.store import outgoing
 from relay.submissions import Stored, Submission
 
@@ -85,6 +86,15 @@ class Live:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+    @contextlib.asynccontextmanager
+    async def away(self, centre: str) -> AsyncIterator[None]:
+        """Do something while a node is off; it is on again afterwards, whatever happened."""
+        await self.stop(centre)
+        try:
+            yield
+        finally:
+            await self.start(centre)
 
     async def close(self) -> None:
         """Stop whatever runs."""
@@ -191,6 +201,21 @@ class Heard:
     def said(self, event: Event, centre: str = "") -> list[dict[str, Any]]:
         """Return the lines of an event, of one centre or of all."""
         return [one for one in self.lines if one["event"] == event and centre in ("", one["centre"])]
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Mapping[str, Settings]) -> AsyncIterator[dict[str, Node]]:
+    """Run the nodes of centres with their APIs, in this process."""
+    running = {centre: await open_node(one) for centre, one in settings.items()}
+    tasks = [asyncio.create_task(node.run(Api()), name=centre) for centre, node in running.items()]
+    try:
+        for node in running.values():
+            await asyncio.wait_for(node.broker.connected.wait(), PATIENCE)
+        yield running
+    finally:
+        for node in running.values():
+            node.stop()
+        await asyncio.gather(*tasks)
 
 
 async def eventually(holds: Callable[[], Any], seconds: float = PATIENCE) -> None:

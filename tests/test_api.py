@@ -34,7 +34,7 @@ from relay.rabbit import Management, PrivateBroker
 from relay.settings import load
 from relay.store import outgoing, record
 from relay.web import listener
-from tests.live import eventually
+from tests.live import eventually, serving
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 ALERT: dict[str, Any] = json.loads((SCHEMAS / "examples" / "alert.minimal.json").read_bytes())
@@ -66,16 +66,9 @@ async def nodes(offices: Network) -> AsyncIterator[dict[str, Node]]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("HEADER", "BODY"):  # a machine that stalls is no slow caller
             patch.setenv(f"RELAY_API__{name}_SECONDS", "90")
-        running = {id_: await open_node(load(offices.node_file(id_))) for id_ in CENTRES}
-    tasks = [asyncio.create_task(node.run(Api()), name=id_) for id_, node in running.items()]
-    try:
-        for node in running.values():
-            await asyncio.wait_for(node.broker.connected.wait(), 60)
+        settings = {id_: load(offices.node_file(id_)) for id_ in CENTRES}
+    async with serving(settings) as running:
         yield running
-    finally:
-        for node in running.values():
-            node.stop()
-        await asyncio.gather(*tasks)
 
 
 @pytest.fixture(scope="module")

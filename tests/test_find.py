@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from relay import codes, messages
-from relay.api import Api
 from relay.directory import RetentionPolicy
 from relay.keeping import Keeper, Kept
 from relay.keys import StorageKey
@@ -26,12 +25,12 @@ from relay.messages import terms
 from relay.messages.part import Part, _made
 from relay.messages.subjects import Organisation
 from relay.network import Network
-from relay.node import Node, open_node
+from relay.node import Node
 from relay.rabbit import PrivateBroker
 from relay.settings import load
 from relay.store import Store, found, record
 from relay.store.found import Entry, Query
-from tests.live import EXAMPLES, eventually, private_network
+from tests.live import EXAMPLES, eventually, private_network, serving
 
 CENTRES = ("WEST", "EAST")
 SEIZURE: dict[str, Any] = json.loads((EXAMPLES / "seizure.full.json").read_bytes())
@@ -299,16 +298,8 @@ def offices(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="module")
 async def nodes(offices: Network) -> AsyncIterator[dict[str, Node]]:
     """Run both nodes with their APIs."""
-    running = {centre: await open_node(load(offices.node_file(centre))) for centre in CENTRES}
-    tasks = [asyncio.create_task(node.run(Api()), name=centre) for centre, node in running.items()]
-    try:
-        for node in running.values():
-            await asyncio.wait_for(node.broker.connected.wait(), 60)
+    async with serving({centre: load(offices.node_file(centre)) for centre in CENTRES}) as running:
         yield running
-    finally:
-        for node in running.values():
-            node.stop()
-        await asyncio.gather(*tasks)
 
 
 class Asking:

@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +66,6 @@ def value(live: Live, centre: str, name: str, /, **labels: str) -> float:
     """Return a sample of a node as Prometheus would read it; -1 when there is none."""
     found = live[centre].centre.metrics.registry.get_sample_value(name, labels)
     return -1 if found is None else found
-
-
-@asynccontextmanager
-async def away(live: Live, centre: str) -> AsyncIterator[None]:
-    """Do something while a node is off; it is on again afterwards, whatever happened."""
-    await live.stop(centre)
-    try:
-        yield
-    finally:
-        await live.start(centre)
 
 
 def families() -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -220,7 +209,7 @@ async def test_the_oldest_unreceipted_grows_while_a_peer_is_down_and_ends_with_i
     await eventually(lambda: value(live, A, "relay_peer_silent", peer=B) == 0)
     about = {"peer": B, "precedence": "routine"}
     await eventually(lambda: value(live, A, "relay_oldest_unreceipted_seconds", **about) == 0)
-    async with away(live, B):
+    async with live.away(B):
         stored = await live.submit(A, message(case_number="OLD", to=[B]))
         await eventually(lambda: value(live, A, "relay_oldest_unreceipted_seconds", **about) > 0.2)
         first = value(live, A, "relay_oldest_unreceipted_seconds", **about)
@@ -259,7 +248,7 @@ async def test_a_node_says_what_it_is_and_to_what_it_is_connected(live: Live) ->
 async def test_what_operators_do_is_counted_and_what_is_set_aside_is_seen(live: Live) -> None:
     """Each act counts once, here and at the recipient; what is held is seen at its side while it is."""
     before = {act: max(value(live, A, "relay_operator_acts_total", act=act), 0) for act in ACTS}
-    async with away(live, B):
+    async with live.away(B):
         stored = await live.submit(A, message(case_number="ACTS", to=[B]))
         order = Order(stored.id, "a reason", "operator")
         await live[A].desk.hold(order)

@@ -6,7 +6,6 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -316,19 +315,9 @@ def seen(live: Live, centre: str) -> Observation:
     return live[centre].observer.latest or NOTHING
 
 
-@asynccontextmanager
-async def away(live: Live, centre: str) -> AsyncIterator[None]:
-    """Do something while a node is off; it is on again afterwards, whatever happened."""
-    await live.stop(centre)
-    try:
-        yield
-    finally:
-        await live.start(centre)
-
-
 async def test_what_is_open_ages_and_is_gone_when_it_is_delivered(live: Live) -> None:
     """A message to a peer that is down is open in its lane; accepted it still is, and waits there; delivered, nothing is left."""
-    async with away(live, B):
+    async with live.away(B):
         raw, before = message(case_number="OPEN", to=[B], precedence="immediate"), live[A].centre.now()
         stored = await live.submit(A, raw)
         after = live[A].centre.now()
@@ -354,7 +343,7 @@ async def test_a_recall_is_open_until_the_peer_signed(live: Live) -> None:
     raw = message(case_number="BACK", to=[B])
     stored = await live.submit(A, raw)
     await live.reaches(A, stored.id, B, "accepted")
-    async with away(live, B):
+    async with live.away(B):
         back = cancel(stored, raw, to=[B])
         outcome = (await live[A].outbox.submit([Submission(back, messages.parse(back))]))[0]
         assert isinstance(outcome, Stored)
