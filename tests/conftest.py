@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -74,6 +76,17 @@ def hurried() -> Iterator[None]:
         patch.setenv("RELAY_REPAIR__ECHO_SECONDS", "1")
         patch.setenv("RELAY_CONSOLE__LAST_WORDS_SECONDS", "0")
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_open() -> Iterator[None]:
+    """Say of a file's tests what they left open; else a later file's would fail, whenever the garbage collector finds it."""
+    yield
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        gc.collect()
+    left = Counter(str(one.message)[:200] for one in found if issubclass(one.category, ResourceWarning))
+    assert not left, f"{left.total()} things were left open: {left.most_common(5)}"
 
 
 @pytest.fixture(scope="session")
