@@ -30,7 +30,7 @@ from relay.settings import load
 from relay.store import Store, record
 from relay.store.backup import back_up
 from relay.store.engine import migrate
-from tests.live import Live, eventually, message, private_network
+from tests.live import PATIENCE, Live, eventually, message, private_network
 
 ROOT = Path(__file__).resolve().parent.parent
 BACKUP = ROOT / "docs" / "howto" / "back-up-and-restore.md"
@@ -114,14 +114,15 @@ class Machine:
 
     async def ask(self, method: str, path: str, role: Literal["system", "operator"] = "system", **given: Any) -> httpx2.Response:
         """Ask the node's API, waiting for it to listen."""
-        headers = {"Authorization": f"Bearer {self._network.token(A, role)}"}
+        token = {"Authorization": f"Bearer {self._network.token(A, role)}"}
         answer: httpx2.Response | None = None
 
         async def answered() -> bool:
             nonlocal answer
             with contextlib.suppress(httpx2.TransportError):
-                async with httpx2.AsyncClient(base_url=f"http://{self._network.listen(A)}", trust_env=False) as client:
-                    answer = await client.request(method, path, headers=headers, **given)
+                url = f"http://{self._network.listen(A)}"
+                async with httpx2.AsyncClient(base_url=url, headers=token, timeout=PATIENCE, trust_env=False) as client:
+                    answer = await client.request(method, path, **given)
             return answer is not None and answer.status_code < 500
 
         await eventually(answered)
@@ -190,7 +191,8 @@ def before_recovery(steps: Iterator[str]) -> Iterator[str]:
 
 async def submit(machine: Machine, case: str) -> str:
     """Submit a message of A to B; return its id."""
-    answer = await machine.ask("POST", "/v1/messages", content=message(to=[B], case_number=case))
+    content, once = message(to=[B], case_number=case), {"Idempotency-Key": case}  # it may have to be asked again
+    answer = await machine.ask("POST", "/v1/messages", content=content, headers=once)
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
 
