@@ -80,13 +80,13 @@ def hurried() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_left_open() -> Iterator[None]:
-    """Say of a file's tests what they left open; else a later file's would fail, whenever the garbage collector finds it."""
+    """Say of a file's tests what they left open or undone; else a later file's fail, whenever the garbage collector finds it."""
     yield
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         gc.collect()
-    left = Counter(str(one.message)[:200] for one in found if issubclass(one.category, ResourceWarning))
-    assert not left, f"{left.total()} things were left open: {left.most_common(5)}"
+    left = Counter(f"{one.category.__name__}: {one.message}"[:200] for one in found)
+    assert not left, f"{left.total()} things were left open or undone: {left.most_common(5)}"
 
 
 @pytest.fixture(scope="session")

@@ -267,6 +267,7 @@ def watched(config: str) -> int:
         finally:
             process.kill()
             os.close(ours)
+    assert pressed, "it ended by itself"
     assert f"{C} Centre {C}".encode() in drawn
     assert re.search(rb"\x1b\[[0-9;]*3[0-7]m", drawn) is None, "no colour"
     return process.returncode
